@@ -1,0 +1,34 @@
+# `make demo` and `make test` work on a fresh machine with Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help demo test lint clean
+
+help:
+	@echo "make demo   train on real digits, draw what was found (under 3 minutes after set-up)"
+	@echo "make test   the test suite, with coverage"
+	@echo "make lint   linter, formatter and type checker"
+	@echo "make clean  remove the environment and caches; runs/ and data/ stay"
+
+demo: $(INSTALLED)
+	$(BIN)/anomaly-gan train experiment=digits_demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@test -d .venv || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (once; a few minutes, 6 GB)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

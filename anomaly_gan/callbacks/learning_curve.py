@@ -1,0 +1,55 @@
+"""AUROC on the way, to be looked at and never to choose by."""
+
+import copy
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+
+from anomaly_gan.data.module import OneClassData
+from anomaly_gan.evaluation import fit_scorer, score_test_set, why_no_auroc
+from anomaly_gan.methods.phased import PhasedDetector
+
+
+class LearningCurve(pl.Callback):
+    """Scores the test set at the given iterations, in the primary score's form.
+
+    It scores a copy of the detector: training never sees it.
+
+    Args:
+        at_iterations: after how many iterations; the end is scored anyway.
+    """
+
+    def __init__(self, at_iterations: Sequence[int] = ()):
+        self.at_iterations = frozenset(at_iterations)
+        self.points: list[dict[str, Any]] = []
+        self.seconds = 0.0  # spent here by this process
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, PhasedDetector)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, OneClassData)
+        iteration = pl_module.iteration + 1
+        if iteration not in self.at_iterations or why_no_auroc(data):
+            return
+        start = time.perf_counter()
+        detector = copy.deepcopy(pl_module)
+        detector.forms = detector.forms[-1:]  # on the way the primary's form is enough, at half the cost
+        fit_scorer(detector, data)
+        scored = score_test_set(detector, data)
+        assert scored is not None
+        aurocs = scored.aurocs()
+        self.points.append({"iteration": iteration, "images": iteration * data.batch_size, "auroc": aurocs})
+        values = {f"curve/{name}": value for name, value in aurocs.items() if value is not None}
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=iteration)
+        self.seconds += time.perf_counter() - start
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"points": self.points}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.points = state_dict["points"]

@@ -1,0 +1,37 @@
+"""Progress of the training, in iterations."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+
+from anomaly_gan.methods.phased import PhasedDetector
+from anomaly_gan.progress import Progress
+
+
+class TrainingProgress(pl.Callback):
+    """A bar on a terminal, plain lines elsewhere, with the last logged loss of each phase."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, PhasedDetector)
+        done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        self.progress = Progress("training", pl_module.total_iterations, done=done)
+        self.note = ""
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, PhasedDetector)
+        # Reading a loss waits for the device: only when it is read anyway.
+        if (pl_module.iteration + 1) % pl_module.log_every_iterations == 0:
+            totals = {name: term for name, term in pl_module.terms.items() if name.endswith("/total")}
+            self.note = ", ".join(f"{name.split('/')[1]} {float(term):.3f}" for name, term in totals.items())
+        self.progress.advance(note=self.note)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.progress.close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        if hasattr(self, "progress"):
+            self.progress.close()

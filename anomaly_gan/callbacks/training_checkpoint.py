@@ -1,0 +1,44 @@
+"""The state of a training, to go on from after a kill."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+
+class TrainingCheckpoint(pl.Callback):
+    """Keeps `checkpoints/last.ckpt` in the run's folder (the trainer's `default_root_dir`).
+
+    Not Lightning's ModelCheckpoint: under manual optimisation that one knows no interval of time (2.6.6), and
+    its interval of steps counts the steps of all optimizers.
+
+    Args:
+        every_minutes: how much work a kill may cost.
+    """
+
+    def __init__(self, every_minutes: float):
+        self.every_minutes = every_minutes
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.last = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if time.monotonic() - self.last < 60 * self.every_minutes:
+            return
+        path = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+        path.parent.mkdir(exist_ok=True)
+        # Written beside and renamed: a kill in the middle leaves the one before.
+        trainer.save_checkpoint(path.with_suffix(".partial"))
+        os.replace(path.with_suffix(".partial"), path)
+        self.last = time.monotonic()
+
+
+def next_iteration(path: Path) -> int:
+    """The iteration that comes after those in the checkpoint at `path`."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return int(state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])

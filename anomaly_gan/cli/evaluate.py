@@ -1,0 +1,65 @@
+"""anomaly-gan evaluate."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from anomaly_gan import checkpoint, runs
+from anomaly_gan.allocator import keep_memory
+from anomaly_gan.config import build
+from anomaly_gan.data.module import OneClassData
+from anomaly_gan.device import choose
+from anomaly_gan.errors import UserError
+
+
+def main(config: DictConfig, folder: Path) -> int:
+    """Evaluate as `config` (conf/evaluate.yaml) says, into `folder`."""
+    plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    keep_memory()
+    file = checkpoint.read(plain["checkpoint"])
+    data_config = _data_config(plain, file)
+    data = build(data_config, "data", ("data",))
+    data.setup()
+    _same_data(data, file)
+    trained_with = file.config | {"data": data_config}
+    if plain["primary"] is not None:
+        trained_with = trained_with | {"method": trained_with["method"] | {"primary": plain["primary"]}}
+    detector = checkpoint.Checkpoint(file.path, trained_with, file.data, file.state_dict).build()
+    detector.to(choose(plain["device"]))
+    folder.mkdir(parents=True, exist_ok=True)
+    result = runs.finish(
+        folder,
+        detector,
+        data,
+        trained_with,
+        iterations=file.data["iterations"],
+        trained_iterations=0,
+        seconds={},
+        curve=[],
+        already_fitted=True,
+    )
+    print(runs.summary(result, Path(os.path.relpath(folder))))
+    return 0
+
+
+def _data_config(plain: dict[str, Any], file: checkpoint.Checkpoint) -> dict[str, Any]:
+    """The data set asked for, else the one the detector was trained on, with its normal class."""
+    if "data" not in plain:
+        return file.config["data"]
+    normal_class = plain["normal_class"] if plain["normal_class"] is not None else file.data["normal_class"]
+    of_training = ("calibration_fraction", "seed", "limit")
+    same = {key: file.config["data"][key] for key in of_training}
+    return plain["data"] | same | {"normal_class": normal_class}
+
+
+def _same_data(data: OneClassData, file: checkpoint.Checkpoint) -> None:
+    """Refuse data that the detector was not trained on: its figures would mean nothing."""
+    now = data.describe()
+    for key in ("dataset", "normal_class", "class_names", "image_size", "channels", "resize"):
+        if now[key] != file.data[key]:
+            raise UserError(
+                f"checkpoint={file.path}: trained with {key} {file.data[key]!r}, but the data has "
+                f"{now[key]!r}; choose the data it was trained on, or train anew"
+            )

@@ -1,0 +1,133 @@
+"""The command `anomaly-gan`: picks a command, hands over to Hydra, and says in one line what went wrong.
+
+Nothing heavy is imported here: help and completion must answer at once.
+"""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+from anomaly_gan import __version__
+
+COMMANDS = {
+    "train": "learn what is normal from one class of images, score the test set, draw the findings",
+    "evaluate": "score a data set's test part with a trained detector",
+    "predict": "score images or folders of images with a trained detector",
+}
+
+KEEPS_RUNS = ("train", "evaluate")
+"""The commands that leave a run's folder."""
+
+USAGE = f"""anomaly-gan {__version__}: image anomaly detection learned from normal images only
+
+Commands
+{chr(10).join(f"  anomaly-gan {name:<9} {what}" for name, what in COMMANDS.items())}
+
+  anomaly-gan COMMAND --help   its settings and examples
+  anomaly-gan --version"""
+
+
+def config_folder() -> Path:
+    """Where the configs are: inside an installed package, or at the top of a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 2 input that cannot be used, 3 done but for some files."""
+    arguments = sys.argv[1:]
+    if "-sc" in arguments[:1]:
+        complete()
+        return
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        return
+    if arguments[0] == "--version":
+        print(__version__)
+        return
+    command = arguments[0]
+    if command not in COMMANDS:
+        from anomaly_gan.errors import nearest
+
+        sys.exit(complain(f"{command}: no such command; {nearest(command, list(COMMANDS))}"))
+    sys.exit(run(command, arguments[1:]))
+
+
+def run(command: str, arguments: list[str]) -> int:
+    """Run `command` with Hydra's `arguments`; the exit code."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from omegaconf import DictConfig
+    from omegaconf.errors import OmegaConfBaseException
+
+    from anomaly_gan.cli.messages import explain
+    from anomaly_gan.errors import UserError
+
+    codes = []
+
+    def job(config: DictConfig) -> None:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            module = importlib.import_module(f"anomaly_gan.cli.{command}")
+            codes.append(module.main(config, folder))
+        # Not raised through Hydra, which would say it twice; the other runs of a sweep go on.
+        except UserError as error:
+            codes.append(complain(str(error)))
+        except OmegaConfBaseException as error:
+            codes.append(complain(explain(error, command, arguments)))
+        finally:
+            if command in KEEPS_RUNS:
+                remove_if_empty(folder)
+
+    job.__module__ = "anomaly_gan.cli"  # Hydra names the job after the task's module
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here whole
+    # For messages; a completion is installed for the program, whatever the command.
+    sys.argv = ["anomaly-gan" if "-sc" in arguments else f"anomaly-gan {command}", *arguments]
+    application = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)
+    try:
+        application()
+    except (HydraException, OmegaConfBaseException) as error:
+        return complain(explain(error, command, arguments))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        remedy = "; paths.runs=FOLDER chooses another place for runs" if command in KEEPS_RUNS else ""
+        return complain(f"{error.filename}: {error.strerror}{remedy}")
+    return max(codes, default=0)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Take away the folder of a run of which nothing came, and those above it that hold nothing else."""
+    here = Path.cwd()
+    for path in (folder, *folder.parents):
+        if path == here or path in here.parents or not path.is_dir() or any(path.iterdir()):
+            return
+        path.rmdir()
+
+
+def complain(message: str) -> int:
+    """Say in one line what is wrong; the exit code for it."""
+    print(f"anomaly-gan: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def complete() -> None:
+    """Tab completion: Hydra's own, which knows nothing of commands, so the command's word is taken out."""
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split(" ")
+    command = words[1] if len(words) > 1 else ""
+    if len(words) < 3 and "query" in sys.argv[-1]:
+        print("\n".join(name for name in COMMANDS if name.startswith(command)))
+        return
+    if command not in COMMANDS:
+        command = "train"
+    else:
+        taken_out = f"{words[0]} {' '.join(words[2:])}"
+        os.environ["COMP_POINT"] = str(
+            int(os.environ.get("COMP_POINT", len(line))) - len(line) + len(taken_out)
+        )
+        os.environ["COMP_LINE"] = taken_out
+    run(command, sys.argv[1:])

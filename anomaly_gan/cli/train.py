@@ -1,0 +1,145 @@
+"""anomaly-gan train."""
+
+import logging
+import os
+import pickle
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from anomaly_gan import runs
+from anomaly_gan.allocator import keep_memory
+from anomaly_gan.callbacks.learning_curve import LearningCurve
+from anomaly_gan.callbacks.training_checkpoint import next_iteration
+from anomaly_gan.checkpoint import build_method
+from anomaly_gan.config import build
+from anomaly_gan.data.module import OneClassData
+from anomaly_gan.errors import UserError
+from anomaly_gan.loggers import close
+from anomaly_gan.results import RunResult, write_atomically
+
+
+def main(config: DictConfig, folder: Path) -> int:
+    """Train as `config` says, into `folder`."""
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    result = train({str(key): value for key, value in plain.items()}, folder)
+    where = Path(os.path.relpath(folder))
+    print(runs.summary(result, where))
+    print(
+        "next:\n"
+        f"  anomaly-gan predict checkpoint={where} inputs=IMAGE_OR_FOLDER\n"
+        f"  anomaly-gan evaluate checkpoint={where} primary=paper\n"
+        "  anomaly-gan train data=folder data.root=FOLDER_OF_GOOD_IMAGES"
+    )
+    return 0
+
+
+def train(config: dict[str, Any], folder: Path) -> RunResult:
+    """Train a detector and finish its run.
+
+    Args:
+        config: a whole training configuration (conf/train.yaml), resolved, in plain containers.
+        folder: where the run is kept.
+
+    Raises:
+        UserError: something in the configuration or the data cannot be used; nothing is written then.
+    """
+    keep_memory()
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    data = build(config["data"], "data", ("data",))
+    data.setup()
+    pl.seed_everything(config["seed"], verbose=False)  # of the initial weights
+    detector = build_method(config["method"], data.describe())
+    resume = _checkpoint_to_resume(config, data)
+    callbacks = build(config["callbacks"], "callbacks", ("callbacks",))
+    loggers = {
+        name: build(logger, f"logger.{name}", ("loggers",), folder=str(folder))
+        for name, logger in config["logger"].items()
+    }
+    try:
+        trainer = pl.Trainer(
+            **config["trainer"],
+            default_root_dir=folder,
+            callbacks=list(callbacks.values()),
+            logger=list(loggers.values()),
+            max_epochs=1,  # one pass over a loader that has as many batches as the training
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=1,
+        )
+    except (ValueError, MisconfigurationException) as wrong:
+        raise UserError(f"trainer: {wrong}") from wrong
+    if trainer.world_size > 1:
+        raise UserError("trainer.devices: one device a run for now; its losses would not see the whole batch")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(config))
+    failed = True
+    try:
+        for logger in trainer.loggers:
+            logger.log_hyperparams(config)
+        start = time.perf_counter()
+        with warnings.catch_warnings():
+            # Images in memory need no loader processes.
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            # It is: the loader starts at `data.start_iteration`.
+            warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
+            # Lightning's own use of torch, nothing of ours.
+            warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
+            trainer.fit(detector, datamodule=data, ckpt_path=resume, weights_only=True)
+        curve: LearningCurve = callbacks["learning_curve"]
+        seconds = {"train": time.perf_counter() - start - curve.seconds, "curve": curve.seconds}
+        detector.to(trainer.strategy.root_device)
+        result = runs.finish(
+            folder,
+            detector,
+            data,
+            config,
+            iterations=data.iterations,
+            trained_iterations=data.iterations - data.start_iteration,
+            seconds=seconds,
+            curve=curve.points,
+        )
+        found = {f"test/auroc_{name}": value for name, value in result.auroc.items() if value is not None}
+        for logger in trainer.loggers:
+            logger.log_metrics(found, step=data.iterations)
+        failed = False
+    finally:
+        close(trainer.loggers, failed)
+    return result
+
+
+def _checkpoint_to_resume(config: dict[str, Any], data: OneClassData) -> Path | None:
+    """The checkpoint that `config` names; `data` is told to start where it ends.
+
+    Raises:
+        UserError: there is none, it is damaged, or its run had other settings.
+    """
+    if config["resume"] is None:
+        return None
+    path = Path(str(config["resume"])).expanduser()
+    settings = path.parents[1] / "config.yaml" if len(path.parents) > 1 else path
+    if not path.is_file() or not settings.is_file():
+        raise UserError(f"resume={path}: no such file; give the checkpoints/last.ckpt in the folder of a run")
+    before: Any = OmegaConf.to_container(OmegaConf.load(settings))
+    for part in ("data", "method", "trainer"):
+        for key in config[part]:
+            if before[part].get(key) != config[part][key]:
+                raise UserError(
+                    f"resume={path}: its run had {part}.{key}={before[part].get(key)}, this one has "
+                    f"{config[part][key]}; give the same settings"
+                )
+    try:
+        data.start_iteration = next_iteration(path)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as damaged:
+        raise UserError(f"resume={path}: damaged, or not the checkpoints/last.ckpt of a run") from damaged
+    if data.start_iteration >= data.iterations:
+        raise UserError(f"resume={path}: its run had finished its {data.iterations} iterations; evaluate it")
+    return path

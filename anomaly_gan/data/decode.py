@@ -1,0 +1,160 @@
+"""Image files and PIL images of any kind -> uint8 tensors of one size, for training and prediction alike."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from anomaly_gan.errors import UserError
+
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+"""PIL's names of the accepted formats. PIL knows others, some of which start programs (EPS)."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+"""Lower-case suffixes of files taken for images."""
+
+MODES = {1: "L", 3: "RGB"}
+"""Number of channels -> PIL mode."""
+
+ORIENTATION = 0x0112
+"""The EXIF tag that says how the camera was held."""
+
+
+class CorruptImage(UserError):  # noqa: N818
+    """A file that cannot be read as an image; the message names it."""
+
+
+def decode(
+    path: str | Path, image_size: int, channels: int, resize: str
+) -> UInt8[Tensor, "{channels} {image_size} {image_size}"]:
+    """Read an image file; the arguments are those of `to_tensor`.
+
+    Raises:
+        CorruptImage: the file is missing, empty, truncated, holds no image that can be used, or claims more
+            pixels than PIL's limit against decompression bombs.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            image.load()
+            return to_tensor(image, image_size, channels, resize)
+    except Exception as error:  # decoders fed arbitrary bytes raise nearly anything
+        raise CorruptImage(f"{path}: not a readable image ({_reason(path, error)})") from error
+
+
+def to_tensor(
+    image: Image.Image, image_size: int, channels: int, resize: str
+) -> UInt8[Tensor, "{channels} {image_size} {image_size}"]:
+    """Convert a PIL image of any mode and size.
+
+    EXIF orientation is applied; transparency is composited on white; 16-bit values are scaled by their full
+    range (65535 -> 255), never by what one image happens to hold.
+
+    Args:
+        image: left as it is.
+        image_size: side of the square result, pixels.
+        channels: 1 (grey) or 3 (RGB).
+        resize: "stretch", "crop" or "pad"; see RESIZERS.
+
+    Returns:
+        uint8 [channels, image_size, image_size], 0..255.
+
+    Raises:
+        UserError: pixels whose scale is unknown (32-bit values beyond 16 bits, fractions).
+    """
+    image = _eight_bit(_upright(image))
+    if image.mode != MODES[channels]:
+        image = image.convert(MODES[channels])
+    if image.size != (image_size, image_size) or resize == "crop":
+        image = RESIZERS[resize](image, image_size)
+    pixels = np.array(image).reshape(image_size, image_size, channels)
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _stretch(image: Image.Image, side: int) -> Image.Image:
+    """The whole image squeezed to the square."""
+    return image.resize((side, side), Image.Resampling.BILINEAR)
+
+
+def _crop(image: Image.Image, side: int) -> Image.Image:
+    """The central square of 224/256 of the short side, ImageNet's way, in one step.
+
+    One step, because scaling the whole of a very long image first can take any amount of memory.
+    """
+    width, height = image.size
+    kept = min(width, height) * 224 / 256
+    left, top = (width - kept) / 2, (height - kept) / 2
+    return image.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, left + kept, top + kept))
+
+
+def _pad(image: Image.Image, side: int) -> Image.Image:
+    """The image as it is in the middle of a black square; shrunk only if it does not fit."""
+    if max(image.size) > side:
+        scale = side / max(image.size)
+        width, height = (max(1, round(length * scale)) for length in image.size)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    square = Image.new(image.mode, (side, side))
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square
+
+
+RESIZERS: dict[str, Callable[[Image.Image, int], Image.Image]] = {
+    "stretch": _stretch,
+    "crop": _crop,
+    "pad": _pad,
+}
+"""How an image becomes a square."""
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # damaged metadata around intact pixels
+        return image
+    # exif_transpose copies even where there is nothing to do.
+    return image if orientation == 1 else ImageOps.exif_transpose(image)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Any mode -> L or RGB."""
+    if image.mode in ("L", "RGB") and "transparency" not in image.info:
+        return image
+    if image.mode.startswith(("I", "F")):
+        return _from_sixteen_bit(image)
+    if image.mode == "La":  # premultiplied; PIL converts it to nothing else
+        image = image.convert("LA")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _from_sixteen_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    # Written so that NaN fails too. Floats up to 1 or 255 would come out black: their scale is not 16-bit.
+    readable = low >= 0 and high <= 65535 and not (image.mode == "F" and 0 < high <= 255)
+    if not readable:
+        raise UserError(
+            f"values from {low:g} to {high:g} in mode {image.mode} are not on the 16-bit scale 0..65535; "
+            "save it with 8 or 16 bits"
+        )
+    return Image.fromarray(np.round(values / np.float32(257)).astype(np.uint8))
+
+
+def _reason(path: str | Path, error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return "it claims more pixels than are safe to decode; shrink it"
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if os.path.isfile(path) and os.path.getsize(path) == 0:
+        return "the file is empty"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return f"neither {', '.join(FORMATS[:-1])} nor {FORMATS[-1]}"
+    return " ".join(str(error).split()) or type(error).__name__

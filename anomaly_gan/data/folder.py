@@ -1,0 +1,176 @@
+"""Any folder of image files: a benchmark's class folders, MVTec AD's layout, or normal images alone."""
+
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anomaly_gan.data.decode import MODES, RESIZERS, CorruptImage, decode
+from anomaly_gan.data.image_set import FileReader, ImageSet, MemoryReader, Reader
+from anomaly_gan.data.module import OneClassData
+from anomaly_gan.data.tree import Files, Tree, contents, find_images, read_tree
+from anomaly_gan.errors import UserError, nearest
+from anomaly_gan.progress import track
+
+log = logging.getLogger(__name__)
+
+
+class Folder(OneClassData):
+    """Images in a folder tree; see `tree.read_tree` for the layouts.
+
+    Every file is decoded once at setup, on all cores: kept, if the split fits in memory, else only verified
+    (the loaders' workers decode it again whenever it is used).
+
+    Args:
+        root: the folder.
+        image_size: side of the images after resizing, pixels.
+        name: label of results; the folder's own name if None.
+        channels: 1 or 3; None means 1 if the first 32 training images hold nothing but grey, else 3.
+        resize: "stretch", "crop" or "pad"; see `decode.to_tensor`.
+        on_corrupt: "raise" or "skip" (leave out, count and list in `skipped`).
+        memory_limit_gib: largest split to keep decoded in memory, GiB.
+        **shared: see OneClassData.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | Path,
+        image_size: int = 64,
+        name: str | None = None,
+        channels: int | None = None,
+        resize: str = "stretch",
+        on_corrupt: str = "raise",
+        memory_limit_gib: float | int = 4.0,
+        **shared: Any,
+    ):
+        self.root = Path(root).expanduser()
+        super().__init__(name=name or self.root.resolve().name, **shared)
+        self.image_size = image_size
+        self.requested_channels = channels
+        self.resize = resize
+        self.on_corrupt = on_corrupt
+        self.memory_limit_gib = memory_limit_gib
+
+    def discover(self) -> None:
+        """Read the tree; settle class names and channels."""
+        if self.resize not in RESIZERS:
+            raise UserError(f"unknown data.resize={self.resize}: {nearest(self.resize, tuple(RESIZERS))}")
+        if self.on_corrupt not in ("raise", "skip"):
+            raise UserError(
+                f"unknown data.on_corrupt={self.on_corrupt}: {nearest(self.on_corrupt, ('raise', 'skip'))}"
+            )
+        if self.requested_channels not in (None, *MODES):
+            raise UserError(f"data.channels={self.requested_channels} must be 1, 3 or null")
+        if self.image_size < 1:
+            raise UserError(f"data.image_size={self.image_size} must be at least 1")
+        if not self.root.is_dir():
+            raise UserError(self.missing_root())
+        self.tree = self.read_tree()
+        self.class_names = self.tree.class_names
+        self.channels = self.requested_channels or self._guess_channels()
+
+    def missing_root(self) -> str:
+        """The message where there is no `root`."""
+        parent = next(folder for folder in self.root.absolute().parents if folder.is_dir())
+        return (
+            f"data.root={self.root} is not a folder ({parent} holds {contents(parent)}); "
+            "set data.root to a folder of images"
+        )
+
+    def read_tree(self) -> Tree:
+        """Which files there are, and their classes."""
+        return read_tree(self.root)
+
+    def load_train(self, normal_index: int) -> ImageSet:
+        """The training images of one class."""
+        train, normal = self.tree.train, self.class_names[normal_index]
+        names = [name for name, label in zip(*train, strict=True) if label == normal]
+        if not names:
+            raise UserError(
+                f"no training images of normal_class={normal} in {self.root}; "
+                f"classes with training images: {', '.join(sorted(set(train.classes)))}"
+            )
+        return self._load(Files(names, [normal] * len(names)), "train")
+
+    def load_test(self) -> ImageSet | None:
+        """The test images of all classes."""
+        return None if self.tree.test is None else self._load(self.tree.test, "test")
+
+    def _load(self, files: Files, split: str) -> ImageSet:
+        """Decode every file; those that cannot be are left out or raised."""
+        paths = [self.root / name for name in files.names]
+        reader_decode = partial(
+            decode, image_size=self.image_size, channels=self.channels, resize=self.resize
+        )
+        shape = (len(paths), self.channels, self.image_size, self.image_size)
+        fits = torch.Size(shape).numel() <= self.memory_limit_gib * 2**30
+        images = torch.empty(shape if fits else (0,), dtype=torch.uint8)
+        errors: dict[int, CorruptImage] = {}
+
+        def decode_rows(rows: range) -> range:
+            for row in rows:
+                try:
+                    image = reader_decode(paths[row])
+                except CorruptImage as error:
+                    errors[row] = error
+                else:
+                    if fits:
+                        images[row] = image
+            return rows
+
+        threads = os.cpu_count() or 1
+        # A task of several files, because small ones decode in less time than a task takes to hand over.
+        step = max(1, min(64, len(paths) // (8 * threads)))
+        tasks = [range(start, min(start + step, len(paths))) for start in range(0, len(paths), step)]
+        verb = "decoding" if fits else "verifying"
+        with ThreadPoolExecutor(threads) as pool:
+            done = chain.from_iterable(pool.map(decode_rows, tasks))
+            for _ in track(done, f"{verb} {split} images", len(paths), "images"):
+                pass
+
+        index_of = {name: index for index, name in enumerate(self.class_names)}
+        labels = torch.tensor([index_of[label] for label in files.classes], dtype=torch.int64)
+        reader: Reader = MemoryReader(images) if fits else FileReader(paths, reader_decode)
+        loaded = ImageSet(reader, labels, files.names)
+        if errors:
+            self._leave_out(
+                [errors[row] for row in sorted(errors)], [files.names[row] for row in sorted(errors)]
+            )
+            loaded = loaded.subset([row for row in range(len(paths)) if row not in errors])
+        return loaded
+
+    def _leave_out(self, errors: list[CorruptImage], names: list[str]) -> None:
+        others = f"; so are {_some(names[1:])}" if len(names) > 1 else ""
+        if self.on_corrupt == "raise":
+            raise CorruptImage(f"{errors[0]}{others}: repair or remove, or set data.on_corrupt=skip")
+        self.skipped += names
+        log.warning("%s: left out %d files that cannot be read: %s", self.name, len(names), _some(names))
+
+    def _guess_channels(self) -> int:
+        """1 if the first 32 training images that can be read hold nothing but grey, else 3."""
+
+        def colourful(name: str) -> bool | None:
+            try:
+                red, green, blue = decode(self.root / name, self.image_size, 3, self.resize)
+            except CorruptImage:  # _load deals with it
+                return None
+            return not (torch.equal(red, green) and torch.equal(green, blue))
+
+        verdicts = (colourful(name) for name in self.tree.train.names)
+        return 3 if any(islice((v for v in verdicts if v is not None), 32)) else 1
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files in `folder` and its sub-folders, sorted; hidden ones are left out."""
+    return [folder / name for name in find_images(folder)]
+
+
+def _some(names: list[str], shown: int = 5) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

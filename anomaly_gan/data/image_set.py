@@ -1,0 +1,100 @@
+"""One split of a data set, fetched a batch at a time."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from anomaly_gan.types import Labels, RawImages
+
+
+class Batch(NamedTuple):
+    """Images with their classes, as they are stored."""
+
+    images: RawImages
+    labels: Labels
+    """Class index of each image."""
+    index: Labels  # type: ignore[assignment]  # a field hides tuple.index
+    """Position of each image in its ImageSet."""
+
+
+class MemoryReader:
+    """Images held as one tensor."""
+
+    streamed = False
+
+    def __init__(self, images: RawImages):
+        self.images = images
+
+    def __call__(self, rows: Labels) -> RawImages:
+        """Pick `rows` by tensor indexing: no Python per image."""
+        return self.images[rows]
+
+
+class FileReader:
+    """Images decoded from files each time they are asked for.
+
+    Args:
+        paths: one file per row.
+        decode: file -> uint8 [C, H, W], the same size for every file; must pickle, for loader workers.
+    """
+
+    streamed = True
+
+    def __init__(self, paths: list[Path], decode: Callable[[Path], UInt8[Tensor, "channels height width"]]):
+        self.paths, self.decode = paths, decode
+
+    def __call__(self, rows: Labels) -> RawImages:
+        """Decode the files of `rows`.
+
+        Raises:
+            CorruptImage: a file cannot be decoded.
+        """
+        return torch.stack([self.decode(self.paths[row]) for row in rows.tolist()])
+
+
+Reader = MemoryReader | FileReader
+"""Fetches images by row. `streamed` ones read files, and gain from running in loader workers."""
+
+
+class ImageSet(Dataset[Batch]):
+    """One split: images, classes and names.
+
+    Args:
+        reader: where the images come from.
+        labels: class index of each image, [N].
+        names: name of each image: a file path relative to the root, or "train/00012".
+        rows: the reader's row of each image, [N]; all rows in order if None.
+    """
+
+    def __init__(self, reader: Reader, labels: Labels, names: list[str], rows: Labels | None = None):
+        self.reader, self.labels, self.names = reader, labels, names
+        self.rows = torch.arange(len(labels)) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, indices: Sequence[int]) -> Batch:
+        """The images at `indices`, fetched at once."""
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        return Batch(self.reader(self.rows[index]), self.labels[index], index)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether images are read from files at each access."""
+        return self.reader.streamed
+
+    def subset(self, indices: Sequence[int] | Labels) -> "ImageSet":
+        """The images at `indices`, as a set of its own; pixels are shared, not copied."""
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        names = [self.names[i] for i in index.tolist()]
+        return ImageSet(self.reader, self.labels[index], names, self.rows[index])
+
+
+def in_memory(images: RawImages, labels: Labels, split: str, rows: Labels) -> ImageSet:
+    """An ImageSet held in memory whose images are named by split and row of their source: "train/00012"."""
+    return ImageSet(MemoryReader(images), labels, [f"{split}/{row:05d}" for row in rows.tolist()])

@@ -1,0 +1,263 @@
+"""A data set as a one-class problem."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader
+
+from anomaly_gan.data.decode import to_tensor
+from anomaly_gan.data.image_set import Batch, ImageSet
+from anomaly_gan.data.sampling import IterationBatches
+from anomaly_gan.errors import UserError, nearest
+from anomaly_gan.randomness import make_generator
+
+
+class OneClassData(LightningDataModule, ABC):
+    """One class is normal: its training images are learned from, all classes are tested on.
+
+    A subclass sets `name`, `image_size`, `channels`, `class_names` (and `resize`, unless images are to be
+    stretched), as class attributes or in `discover`, and loads the two splits.
+
+    Every loader yields `Batch`es of uint8 images, by one mechanism whether these lie in memory or in
+    files. Under several processes the Trainer must leave the loaders alone
+    (`use_distributed_sampler=False`): the training loader already gives each rank its slice, the others give
+    each rank everything.
+
+    Args:
+        normal_class: name of the normal class, else its index.
+        batch_size: training images per iteration, over all processes together.
+        total_images: training images of the whole run, repeats counted.
+        calibration_fraction: part of the normal training images that is held out for thresholds, in [0, 1).
+        evaluation_batch_size: images per batch of every other loader.
+        workers: loader processes for images that are read from files; those in memory need none.
+        seed: of the held-out part and of the batches.
+        limit: use at most this many images of each split, evenly spread over it, for a try-out; None: all.
+        name: label of results, if not the data set's own.
+
+    Attributes:
+        name: label of results.
+        image_size: side of the square images, pixels.
+        channels: 1 or 3.
+        class_names: one per class index.
+        resize: how other images become that size; see `decode.to_tensor`.
+        normal_index: index of the normal class (after `setup`, as all that follow).
+        train: normal images to learn from.
+        calibration: normal images held out; may be empty.
+        test: images of all classes, or None.
+        skipped: names of files left out because they cannot be read.
+        start_iteration: first iteration of `train_dataloader`, for a run that resumes.
+    """
+
+    name: str
+    image_size: int
+    channels: int
+    class_names: tuple[str, ...]
+    resize: str = "stretch"
+    normal_index: int
+    train: ImageSet
+    calibration: ImageSet
+    test: ImageSet | None
+
+    def __init__(
+        self,
+        *,
+        normal_class: int | str,
+        batch_size: int,
+        total_images: int,
+        calibration_fraction: float | int = 0.1,
+        evaluation_batch_size: int = 512,
+        workers: int = 0,
+        seed: int = 0,
+        limit: int | None = None,
+        name: str | None = None,
+    ):
+        super().__init__()
+        if name is not None:
+            self.name = name
+        self.normal_class = normal_class
+        self.batch_size = batch_size
+        self.total_images = total_images
+        self.calibration_fraction = calibration_fraction
+        self.evaluation_batch_size = evaluation_batch_size
+        self.workers = workers
+        self.seed = seed
+        self.limit = limit
+        self.start_iteration = 0
+        self.skipped: list[str] = []
+        self._is_set_up = False
+
+    @abstractmethod
+    def load_train(self, normal_index: int) -> ImageSet:
+        """The training images of one class, before any is held out."""
+
+    @abstractmethod
+    def load_test(self) -> ImageSet | None:
+        """The test images of all classes; labels are class indices. None if there is no test split."""
+
+    def discover(self) -> None:
+        """Set those attributes that only the files tell. A hook, called before anything is loaded."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load everything; a second call does nothing.
+
+        Raises:
+            UserError: an argument or the files cannot be used.
+        """
+        if self._is_set_up:
+            return
+        self._check_numbers()
+        self.discover()
+        self.normal_index = class_index(self.normal_class, self.class_names, self.name)
+        self.normal_class = self.class_names[self.normal_index]
+        self.train, self.calibration = self._hold_out(self._limited(self.load_train(self.normal_index)))
+        if self.batch_size > len(self.train):
+            raise UserError(
+                f"batch_size={self.batch_size} exceeds the {len(self.train)} training images of class "
+                f"{self.normal_class} of {self.name}: set batch_size={len(self.train)} or less"
+            )
+        test = self.load_test()
+        self.test = self._limited(test) if test is not None and len(test) else None
+        self._is_set_up = True
+
+    def _check_numbers(self) -> None:
+        if not 0 <= self.calibration_fraction < 1:
+            raise UserError(
+                f"data.calibration_fraction={self.calibration_fraction} must be at least 0 and below 1"
+            )
+        if self.seed < 0:
+            raise UserError(f"seed={self.seed} must be at least 0")
+        for key in ("batch_size", "total_images", "evaluation_batch_size"):
+            if getattr(self, key) < 1:
+                raise UserError(f"{key}={getattr(self, key)} must be at least 1")
+        if self.limit is not None and self.limit < 2:
+            raise UserError(f"data.limit={self.limit} must be at least 2, or null for all images")
+
+    def _limited(self, images: ImageSet) -> ImageSet:
+        """At most `limit` of the images, evenly spread, so that sorted classes stay in proportion."""
+        if self.limit is None or len(images) <= self.limit:
+            return images
+        return images.subset(torch.arange(self.limit) * len(images) // self.limit)
+
+    def _hold_out(self, inliers: ImageSet) -> tuple[ImageSet, ImageSet]:
+        """Split into training and calibration images, each in their natural order."""
+        count = len(inliers)
+        if count < 2:
+            raise UserError(
+                f"class {self.normal_class} of {self.name} has {count} training image(s), 2 are needed: "
+                "add images or choose another normal_class"
+            )
+        held_out = min(round(self.calibration_fraction * count), count - 1)
+        order = torch.randperm(count, generator=make_generator("cpu", self.seed, "calibration"))
+        return (
+            inliers.subset(order[held_out:].sort().values),
+            inliers.subset(order[:held_out].sort().values),
+        )
+
+    @property
+    def iterations(self) -> int:
+        """Length of the run, in batches."""
+        return -(-self.total_images // self.batch_size)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """The batches of the run from `start_iteration` on; under a Trainer, this process's slice of each.
+
+        Raises:
+            UserError: the batch cannot be cut evenly between the processes.
+        """
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        if self.batch_size % world_size:
+            raise UserError(
+                f"batch_size={self.batch_size} cannot be cut evenly between {world_size} processes: "
+                f"set batch_size to a multiple of {world_size}"
+            )
+        batches = IterationBatches(
+            len(self.train),
+            self.batch_size,
+            self.iterations,
+            self.seed,
+            start=self.start_iteration,
+            rank=rank,
+            world_size=world_size,
+        )
+        return self._loader(self.train, batches)
+
+    def bank_loader(self) -> DataLoader[Batch]:
+        """The training images in order, each once."""
+        return self._in_order(self.train)
+
+    def calibration_loader(self) -> DataLoader[Batch]:
+        """The held-out normal images in order; no batch if there are none."""
+        return self._in_order(self.calibration)
+
+    def test_loader(self) -> DataLoader[Batch]:
+        """The test images in order.
+
+        Raises:
+            UserError: there is no test split.
+        """
+        if self.test is None:
+            raise UserError(f"{self.name} has no test images; add a test split to evaluate on")
+        return self._in_order(self.test)
+
+    def _in_order(self, images: ImageSet) -> DataLoader[Batch]:
+        return self._loader(
+            images, BatchSampler(range(len(images)), self.evaluation_batch_size, drop_last=False)
+        )
+
+    def _loader(self, images: ImageSet, batches: Iterable[list[int]]) -> DataLoader[Batch]:
+        # An ImageSet takes a list of indices at once: to the loader one batch is one item (batch_size=None).
+        # Workers need not persist: a loader is passed through once.
+        return DataLoader(
+            images, batch_size=None, sampler=batches, num_workers=self.workers if images.streamed else 0
+        )
+
+    def to_raw(self, image: Image.Image) -> UInt8[Tensor, "channels height width"]:
+        """A PIL image of any mode and size as the images of this data set are: uint8 [C, H, W]."""
+        return to_tensor(image, self.image_size, self.channels, self.resize)
+
+    def describe(self) -> dict[str, Any]:
+        """What this data set is, in plain values, for results and checkpoints; after `setup`."""
+        tested = 0 if self.test is None else len(self.test)
+        normal = 0 if self.test is None else int((self.test.labels == self.normal_index).sum())
+        return {
+            "dataset": self.name,
+            "normal_class": self.normal_class,
+            "class_names": list(self.class_names),
+            "image_size": self.image_size,
+            "channels": self.channels,
+            "resize": self.resize,
+            "iterations": self.iterations,
+            "counts": {
+                "train": len(self.train),
+                "calibration": len(self.calibration),
+                "test": tested,
+                "test_normal": normal,
+                "test_anomalous": tested - normal,
+                "skipped": len(self.skipped),
+            },
+        }
+
+
+def class_index(wanted: int | str, class_names: tuple[str, ...], dataset: str) -> int:
+    """The index of a class given by name, else by index.
+
+    Raises:
+        UserError: there is no such class.
+    """
+    word = str(wanted)
+    if word in class_names:
+        return class_names.index(word)
+    if word.isdecimal() and int(word) < len(class_names):
+        return int(word)
+    # nearest() may list the classes itself.
+    hints = dict.fromkeys((nearest(word, class_names), f"valid: {', '.join(class_names)}"))
+    raise UserError(
+        f"normal_class={wanted} is no class of {dataset}: {' '.join(hints)} "
+        f"(or an index 0..{len(class_names) - 1})"
+    )

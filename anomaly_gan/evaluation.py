@@ -1,0 +1,85 @@
+"""Scores of a whole test set, and what they are worth."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from numpy import ndarray
+from torch.utils.data import DataLoader
+
+from anomaly_gan.data.image_set import Batch
+from anomaly_gan.data.module import OneClassData
+from anomaly_gan.methods.base import AnomalyDetector
+from anomaly_gan.metrics.auroc import auroc
+from anomaly_gan.progress import track
+from anomaly_gan.transforms.convert import to_float
+from anomaly_gan.types import Images
+
+
+@dataclass(frozen=True)
+class FloatBatches:
+    """A loader's images as float batches on `device`, with progress; can be iterated again."""
+
+    loader: DataLoader[Batch]
+    device: torch.device
+    description: str
+
+    def __iter__(self) -> Iterator[Images]:
+        for batch in track(self.loader, self.description, len(self.loader), "batches"):
+            yield to_float(batch.images.to(self.device))
+
+
+@dataclass(frozen=True)
+class TestScores:
+    """Every score and part of every test image, in the test set's order."""
+
+    scores: dict[str, Float[ndarray, " n"]]
+    labels: Int64[ndarray, " n"]
+    anomalous: Bool[ndarray, " n"]
+    names: list[str]
+    seconds: float
+
+    def aurocs(self) -> dict[str, float | None]:
+        """AUROC in [0, 1] by score and part; None where the test set lacks normal or anomalous images."""
+        return {name: auroc(values, self.anomalous) for name, values in self.scores.items()}
+
+
+def fit_scorer(detector: AnomalyDetector, data: OneClassData) -> None:
+    """Let `detector` take what it needs from the normal training images."""
+    detector.fit_scorer(FloatBatches(data.bank_loader(), detector.device, "reading normal images"))
+
+
+def score_test_set(detector: AnomalyDetector, data: OneClassData) -> TestScores | None:
+    """Score the test part of `data`; None where it has none."""
+    if data.test is None:
+        return None
+    start = time.perf_counter()
+    batches = FloatBatches(data.test_loader(), detector.device, "scoring test images")
+    scored = [detector.score_all(images) for images in batches]
+    scores = {
+        name: torch.cat([batch[name] for batch in scored]).cpu().numpy().astype(np.float64)
+        for name in scored[0]
+    }
+    labels = data.test.labels.numpy()
+    return TestScores(
+        scores=scores,
+        labels=labels,
+        anomalous=labels != data.normal_index,
+        names=data.test.names,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def why_no_auroc(data: OneClassData) -> str | None:
+    """Why an AUROC cannot be computed on `data`; None if it can."""
+    if data.test is None:
+        return "there is no test set"
+    anomalous = int((data.test.labels != data.normal_index).sum())
+    if anomalous == 0:
+        return "the test set has no anomalous images"
+    if anomalous == len(data.test):
+        return "the test set has no normal images"
+    return None

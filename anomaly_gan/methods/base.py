@@ -1,0 +1,34 @@
+"""What every method promises, the paper's and each baseline."""
+
+from abc import ABC, abstractmethod
+
+import pytorch_lightning as pl
+
+from anomaly_gan.types import ImageBatches, Images, Scores
+
+
+class AnomalyDetector(pl.LightningModule, ABC):
+    """Learns from normal images; scores any image, higher = more anomalous."""
+
+    name: str
+    """Of the method, in results."""
+    primary: str
+    """The score that ranks: a key of what `score_all` returns."""
+    forms: tuple[str, ...] = ("plain",)
+    """The forms in which every score is computed; the last is the primary's."""
+
+    @abstractmethod
+    def fit_scorer(self, normal: ImageBatches) -> None:
+        """Take what scoring needs from the normal training images into buffers.
+
+        Args:
+            normal: batches [B, C, H, W] in [0, 1], on the detector's device.
+        """
+
+    @abstractmethod
+    def score_all(self, images: Images) -> dict[str, Scores]:
+        """Every score and part of each image, [B]; independent of what else is in the batch."""
+
+    def score(self, images: Images) -> Scores:
+        """The anomaly score of each image, [B]."""
+        return self.score_all(images)[self.primary]

@@ -1,0 +1,105 @@
+"""Optimizers with their learning-rate schedules, by configuration."""
+
+import importlib.util
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from anomaly_gan.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(ABC):
+    """An optimizer and how its learning rate runs over the training."""
+
+    learning_rate: float
+    """The highest it gets."""
+    warmup_fraction: float = 0.0
+    """Part of the training over which the rate rises linearly from `warmup_start` to 1."""
+    warmup_start: float = 0.1
+    """First rate of the warm-up, as a factor of `learning_rate`."""
+    decay: Literal["constant", "cosine"] = "constant"
+    """After the warm-up: stay, or fall to zero along half a cosine."""
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise UserError(f"learning_rate={self.learning_rate} must be above 0")
+        if not (0 <= self.warmup_fraction < 1 and 0 <= self.warmup_start <= 1):
+            raise UserError("warmup_fraction must be in [0, 1) and warmup_start in [0, 1]")
+
+    @abstractmethod
+    def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """A new optimizer over `parameters`."""
+
+    def rate(self, progress: float) -> float:
+        """Learning rate at `progress` in [0, 1] of the training: no state, so a resumed run has it too."""
+        if progress < self.warmup_fraction:
+            factor = self.warmup_start + (1 - self.warmup_start) * progress / self.warmup_fraction
+        elif self.decay == "constant":
+            factor = 1.0
+        else:
+            after = (progress - self.warmup_fraction) / (1 - self.warmup_fraction)
+            factor = (1 + math.cos(math.pi * after)) / 2
+        return self.learning_rate * factor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(Recipe):
+    """The paper's: Adam, 2e-4, constant."""
+
+    learning_rate: float = 2e-4
+    betas: Sequence[float] = (0.9, 0.999)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"betas={list(self.betas)} must be two numbers in [0, 1)")
+
+    def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        first, second = self.betas
+        return torch.optim.Adam(parameters, lr=self.learning_rate, betas=(first, second))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD(Recipe):
+    """SGD with momentum: the optimizer inside CSI's LARS, without the layer-wise rates."""
+
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-6
+
+    def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            parameters, lr=self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LARS(Recipe):
+    """CSI's released optimizer: LARS (You et al., 2017) over SGD, layer-wise for every parameter."""
+
+    learning_rate: float = 1.0
+    momentum: float = 0.9
+    weight_decay: float = 1e-6
+    trust_coefficient: float = 0.001
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if importlib.util.find_spec("timm") is None:
+            raise UserError("LARS comes from timm: pip install 'anomaly-gan[lars]'")
+
+    def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        from timm.optim import Lars
+
+        return Lars(
+            parameters,
+            lr=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            trust_coeff=self.trust_coefficient,
+        )

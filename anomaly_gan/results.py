@@ -1,0 +1,124 @@
+"""One schema for what a run found: written by a run, read by all else."""
+
+import csv
+import io
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULT_FILE = "result.json"
+SCORES_FILE = "scores.csv"
+
+Interval = Sequence[float]
+"""[low, high]"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """A run's `result.json`. AUROCs are in [0, 1]; times in seconds."""
+
+    dataset: str
+    normal_class: str
+    method: str
+    ablation: str
+    seed: int
+    primary: str
+    """The score that ranks: a key of `auroc`."""
+    auroc: dict[str, float | None]
+    """By score: `paper`, `csi`, and `paper_ens`, `csi_ens` where the ensemble ran."""
+    auroc_interval: dict[str, Interval | None]
+    """95 % stratified bootstrap over the test images, by score."""
+    auroc_parts: dict[str, float | None]
+    """By part of the score: contrastive, shift and cosine alone, each also `_ens`."""
+    auroc_raw_pixels: float | None
+    """Nearest neighbour on raw pixels, on the same images: what needs no learning."""
+    auroc_raw_pixels_interval: Interval | None
+    auroc_absent_because: str | None
+    """Why AUROCs are null; null where they are not."""
+    curve: list[dict[str, Any]]
+    """AUROCs on the way: {"iteration", "images", "auroc": {score or part: value}}; never used to choose."""
+    counts: dict[str, int]
+    iterations: int
+    seconds: dict[str, float]
+    """train (without the curve's evaluations), curve, fit_scorer, score, raw_pixels, total."""
+    images_per_second: dict[str, float]
+    """train: inliers drawn, by this process; score: test images."""
+    config: dict[str, Any]
+    versions: dict[str, str]
+    machine: str
+    command: str
+    notes: list[str] = field(default_factory=list)
+    """What the run warned of."""
+
+    @classmethod
+    def read(cls, path: Path) -> "RunResult":
+        """The result in a run's folder, or in a file of its own."""
+        return cls(**json.loads((path / RESULT_FILE if path.is_dir() else path).read_text()))
+
+    def write(self, folder: Path) -> Path:
+        """Write `result.json` into `folder`, whole or not at all."""
+        path = folder / RESULT_FILE
+        write_atomically(path, json.dumps(asdict(self), indent=2, allow_nan=False) + "\n")
+        return path
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by `text` so that a reader, or a crash, meets the old or the new, never a half."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Write `columns`, by header, as CSV; floats keep nine significant digits (all of a float32)."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in zip(*columns.values(), strict=True):
+        writer.writerow([f"{value:.9g}" if isinstance(value, float) else value for value in row])
+    write_atomically(path, text.getvalue())
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, its git revision where it is a checkout, Python and the libraries beneath."""
+    found = {"anomaly-gan": version("anomaly-gan"), "python": platform.python_version()}
+    found |= {package: version(package) for package in ("torch", "torchvision", "pytorch-lightning", "numpy")}
+    checkout = Path(__file__).parents[1]
+    if (checkout / ".git").exists():
+        describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+        try:
+            revision = subprocess.run(describe, cwd=checkout, capture_output=True, text=True, timeout=10)
+            found["git"] = revision.stdout.strip()
+        except (OSError, subprocess.TimeoutExpired):
+            pass  # a machine without git can still train
+    return found
+
+
+def machine() -> str:
+    """The kind of machine: processor, cores in use and accelerator, never its name."""
+    import torch
+
+    processor = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                processor = line.split(":", 1)[1].strip()
+                break
+    kind = f"{torch.get_num_threads()} threads of {processor}, {torch.backends.cpu.get_cpu_capability()}"
+    if torch.cuda.is_available():
+        kind += f"; {torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return kind

@@ -1,0 +1,40 @@
+"""The bank inside a module, so that it travels in the checkpoint."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from anomaly_gan.scoring.scores import Bank
+
+
+class MemoryBank(nn.Module):
+    """Holds a `Bank` in buffers: empty until `fill` or until a checkpoint is loaded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fill(Bank(torch.empty(0, 0, 0), torch.empty(0), torch.empty(0)))
+
+    def fill(self, bank: Bank) -> None:
+        """Replace what is held."""
+        for name, value in bank._asdict().items():
+            self.register_buffer(name, value)
+
+    @property
+    def bank(self) -> Bank:
+        """What is held.
+
+        Raises:
+            RuntimeError: nothing is; `fit_scorer` comes first.
+        """
+        bank = Bank(*(self.get_buffer(name) for name in Bank._fields))
+        if len(bank.unit) == 0:
+            raise RuntimeError("the memory bank is empty: call fit_scorer before scoring")
+        return bank
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        # A bank has as many rows as there were normal images, which a fresh module cannot know.
+        for name in Bank._fields:
+            if prefix + name in state_dict:
+                self.register_buffer(name, torch.empty_like(state_dict[prefix + name]))
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,0 +1,111 @@
+"""Embeddings -> anomaly scores: equation 11 of the paper and the score of CSI's released code.
+
+Everything here is exact: every row of the bank is compared, `chunk` rows at a time.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from anomaly_gan.types import BankRows, Scores, ShiftedEmbeddings, ShiftLogits
+
+SCORES = ("paper", "csi")
+"""The scores that can rank."""
+PARTS = ("contrastive", "shift", "cosine")
+"""What the scores are made of, reported beside them."""
+
+SMALLEST_MEAN_SHIFT_LOGIT = 0.1
+"""A shift's logits are divided by their mean over the bank. Early in training that mean can be near zero
+or negative, and the weight 1 / mean explodes or flips the score; it is kept from falling below this."""
+
+
+class Bank(NamedTuple):
+    """What is remembered of the N normal images."""
+
+    unit: BankRows
+    """Their embeddings, each of length one. [N, K, D]"""
+    mean_norm: Float[Tensor, " shifts"]
+    """Per shift, the mean length of their embeddings. [K]"""
+    mean_logit: Float[Tensor, " shifts"]
+    """Per shift, the mean of their logits for that shift. [K]"""
+
+
+def make_bank(embeddings: ShiftedEmbeddings, shift_logits: ShiftLogits) -> Bank:
+    """The bank of the normal images' embeddings [N, K, D] and shift logits [N, K]."""
+    return Bank(
+        unit=F.normalize(embeddings, dim=2),
+        mean_norm=embeddings.norm(dim=2).mean(dim=0),
+        mean_logit=shift_logits.mean(dim=0),
+    )
+
+
+class Nearest(NamedTuple):
+    """Inner products of B images with their nearest row of the bank, by three notions of near."""
+
+    joint: Float[Tensor, " batch"]
+    """max over rows of the sum over shifts of <F(S(x)), unit row>: M of eq. 11."""
+    joint_row: Int64[Tensor, " batch"]
+    """The row of the bank that attains it."""
+    per_shift: Float[Tensor, "batch shifts"]
+    """Per shift its own nearest row: max over rows of <F(S(x)), unit row>."""
+    cosine: Float[Tensor, " batch"]
+    """max over rows of the mean over shifts of the cosine."""
+
+
+def nearest(embeddings: ShiftedEmbeddings, unit: BankRows, chunk: int) -> Nearest:
+    """Compare `embeddings` [B, K, D] with every row of `unit` [N, K, D].
+
+    Memory beyond the arguments: a few times B * `chunk` numbers.
+    """
+    batch, shifts, _ = embeddings.shape
+    joint = embeddings.new_full((batch,), -torch.inf)
+    joint_row = torch.zeros(batch, dtype=torch.int64, device=embeddings.device)
+    per_shift = embeddings.new_full((batch, shifts), -torch.inf)
+    cosine = embeddings.new_full((batch,), -torch.inf)
+    norms = embeddings.norm(dim=2).clamp_min(1e-12)  # [B, K]
+    for start in range(0, len(unit), chunk):
+        rows = unit[start : start + chunk]
+        total = embeddings.new_zeros(batch, len(rows))
+        total_cosine = torch.zeros_like(total)
+        for k in range(shifts):
+            product = embeddings[:, k] @ rows[:, k].T  # [B, chunk]
+            per_shift[:, k] = torch.maximum(per_shift[:, k], product.amax(dim=1))
+            total += product
+            total_cosine += product.div_(norms[:, k : k + 1])
+        best, row = total.max(dim=1)
+        joint_row = torch.where(best > joint, row + start, joint_row)
+        joint = torch.maximum(joint, best)
+        cosine = torch.maximum(cosine, total_cosine.amax(dim=1) / shifts)
+    return Nearest(joint, joint_row, per_shift, cosine)
+
+
+def anomaly_scores(
+    embeddings: ShiftedEmbeddings, shift_logits: ShiftLogits, bank: Bank, chunk: int
+) -> dict[str, Scores]:
+    """Every score and part of B images, higher = more anomalous.
+
+    `paper`: -M of eq. 11; its m(x, x') = sim * ||F(x)|| is the inner product with a unit row, and the same
+    neighbour serves all shifts. `csi`: per shift the nearest neighbour's product over the bank's mean norm
+    (alone: `contrastive`) plus the shift's logit over the bank's mean (alone: `shift`), averaged over the
+    shifts (Tack et al., 2020, released code). `cosine`: eq. 11 without the norm.
+
+    Args:
+        embeddings: [B, K, D], not normalised.
+        shift_logits: [B, K].
+        bank: of the normal images.
+        chunk: rows of the bank compared at a time.
+    """
+    found = nearest(embeddings, bank.unit, chunk)
+    contrastive = (found.per_shift / bank.mean_norm.clamp_min(1e-12)).mean(dim=1)
+    shift = (shift_logits / bank.mean_logit.clamp_min(SMALLEST_MEAN_SHIFT_LOGIT)).mean(dim=1)
+    normality = {
+        "paper": found.joint,
+        "csi": contrastive + shift,
+        "contrastive": contrastive,
+        "shift": shift,
+        "cosine": found.cosine,
+    }
+    return {name: -value for name, value in normality.items()}

@@ -1,0 +1,81 @@
+"""The views that the feature extractor sees: flip, then shift, then T."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from anomaly_gan.randomness import make_generator
+from anomaly_gan.transforms.augment import Augment
+from anomaly_gan.transforms.color import per_pixel
+from anomaly_gan.transforms.shifts import Rotations, Views
+from anomaly_gan.types import Images, Labels
+
+
+class ShiftedViews:
+    """Shifted views of images, for training and for scoring; K shifts, square images in [0, 1].
+
+    Args:
+        shifts: the shifts S.
+        augment: the augmentation T.
+        scoring_crop_scale: the fixed area of T's crop in `ensemble`, as a fraction of the image's; 0.54 in
+            CSI's released settings.
+        first_draw: what draw 0 of `ensemble` is: the middle of T ("centre") or a draw like all others
+            ("random").
+    """
+
+    def __init__(
+        self,
+        shifts: Rotations,
+        augment: Augment,
+        scoring_crop_scale: float = 0.54,
+        first_draw: Literal["centre", "random"] = "centre",
+    ):
+        self.shifts = shifts
+        self.augment = augment
+        self.first_draw = first_draw
+        self.scoring_augment = augment.with_crop_scale(scoring_crop_scale)
+
+    def training(self, images: Images, generator: torch.Generator) -> Views:
+        """Two views of every shift of every image, flip and T drawn for each: [B, ...] -> [2*K*B, ...].
+
+        Rows: the first view's K*B (shift-major), then the second view's. A flip is one draw per image and
+        view, shared by its shifts, as in CSI. `generator` is on the images' device.
+        """
+        first, second = (self.shifts(_flip_half(images, generator)) for _ in range(2))
+        views = torch.cat([first, second])
+        return self.augment(views, self.augment.draw(len(views), generator))
+
+    def training_labels(self, batch: int, device: torch.device | str) -> Labels:
+        """The shift of each row of `training` for `batch` images: [2*K*B]."""
+        return self.shifts.labels(batch, device).repeat(2)
+
+    def plain(self, images: Images) -> Views:
+        """The shifts alone: [B, ...] -> [K*B, ...], shift-major."""
+        return self.shifts(images)
+
+    def ensemble(self, images: Images, draw: int, seed: int) -> Views:
+        """Draw number `draw` of the scoring ensemble: [B, ...] -> [K*B, ...], shift-major.
+
+        Draw 0 is the middle of T, unflipped: a score of one draw then does not hang on a lucky or unlucky
+        one (docs/scoring.md has what that costs). In the others each shift has one flip and one T, the same
+        for every image, drawn on the CPU from (seed, draw). So a view depends neither on the rest of the
+        batch nor on the device. (CSI's released code draws per image from one seed, so that its scores depend
+        on an image's place in the batch.)
+        """
+        batch, shifts = len(images), self.shifts.count
+        if draw == 0 and self.first_draw == "centre":
+            flip = torch.zeros(shifts, dtype=torch.bool)
+            draws = self.scoring_augment.centre(shifts).to(images.device)
+        else:
+            generator = make_generator("cpu", seed, "ensemble", draw)
+            flip = torch.rand(shifts, generator=generator) < 0.5
+            draws = self.scoring_augment.draw(shifts, generator).to(images.device)
+        flip = flip.to(images.device).repeat_interleave(batch)
+        views = torch.where(per_pixel(flip), self.shifts(images.flip(3)), self.shifts(images))
+        return self.scoring_augment(views, draws.repeat_interleave(batch))
+
+
+def _flip_half(images: Images, generator: torch.Generator) -> Images:
+    flip: Tensor = torch.rand(len(images), generator=generator, device=images.device) < 0.5
+    return torch.where(per_pixel(flip), images.flip(3), images)

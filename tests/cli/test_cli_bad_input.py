@@ -1,0 +1,213 @@
+"""Every input that cannot be used: one line that names the remedy, exit code 2, nothing half-written."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from anomaly_gan import checkpoint
+from anomaly_gan.config import build
+from anomaly_gan.errors import UserError
+
+
+def images(folder: Path, count: int, side: int = 16) -> Path:
+    folder.mkdir(parents=True)
+    for i in range(count):
+        pixels = np.random.default_rng(i).integers(0, 255, (side, side), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder
+
+
+def refused(outcome, *words: str) -> None:
+    """Exit code 2, one line that has `words`, no traceback, and the current folder as it was."""
+    assert outcome.code == 2, outcome
+    lines = outcome.err.strip().splitlines()
+    assert len(lines) == 1, outcome.err
+    assert lines[0].startswith("anomaly-gan: ")
+    for word in words:
+        assert word in lines[0]
+    assert Path().resolve().is_dir()
+    assert not Path("runs").exists()  # nothing half-written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], ["trian", "train"]),
+        (["train", "data=digit"], ["data=digit", "digits"]),
+        (["train", "experiment=digits_dmo"], ["digits_demo"]),
+        (["train", "dta=digits"], ["dta", "data"]),
+        (["train", "sede=1"], ["sede", "seed"]),
+        (["train", "data.calibration_fractoin=0"], ["data.calibration_fraction"]),
+        (["train", "method.views.augment.hui=0"], ["method.views.augment.hue"]),
+        (["train", "scoring.primary=cis"], ["primary", "csi"]),
+        (["train", "optimizer.decay=cosin"], ["decay", "cosine"]),
+        (["train", "seed=abc"], ["seed", "whole number"]),
+        (["train", "batch_size=3.5"], ["batch_size", "whole number"]),
+        (["train", "optimizer.learning_rate=fast"], ["learning_rate", "number"]),
+        (["train", "scoring.recalibrate_batch_norm=2"], ["true or false"]),
+        (["train", "optimizer.betas=[0.9,high]"], ["betas", "number"]),
+        (["train", "optimizer.betas=0.9"], ["betas", "list"]),
+        (["train", "optimizer.betas=[0.9]"], ["betas", "two numbers"]),
+        (["train", "optimizer.learning_rate=-1.0"], ["learning_rate=-1.0"]),
+        (["train", "seed=-1"], ["seed=-1"]),
+        (["train", "ablation.name=csx"], ["csx", "csi"]),
+        (["train", "scoring.chunk=0"], ["scoring.chunk=0"]),
+        (["train", "scoring.ensemble=-1"], ["scoring.ensemble=-1"]),
+        (["train", "method.log_every_iterations=0"], ["log_every_iterations=0"]),
+        (["train", "trainer.accelerator=cpu", "trainer.devices=2"], ["trainer.devices"]),
+        (["train", "data=folder", "data.on_corupt=skip"], ["data.on_corrupt"]),
+        (["train", "method.views.first_draw=center"], ["centre"]),
+        (["predict", "checkpoint=2024", "inputs=2024"], ["2024", "no such file"]),
+        (["predict", "checkpoint=missing", "inputs=[]"], ["inputs"]),
+        (["predict", "checkpoint=missing", "inputs=.", "output=nowhere/x"], ["no images"]),
+        (["train", "width=12"], ["width=12", "multiple of 8"]),
+        (["train", "normal_class=ten"], ["normal_class=ten", "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"]),
+        (["train", "normal_class=10"], ["normal_class=10", "0..9"]),
+        (["train", "batch_size=5000"], ["batch_size=5000", "batch_size="]),
+        (["train", "data.calibration_fraction=1.5"], ["calibration_fraction"]),
+        (["train", "schedule.total_images=0"], ["total_images"]),
+        (["train", "data=folder"], ["data.root"]),
+        (["train", "data=folder", "data.root=nowhere"], ["nowhere", "not a folder"]),
+        (["train", "data=cifar10"], ["data.download=true"]),
+        (["train", "data=cifar100"], ["data.download=true"]),
+        (["train", "data=fashion_mnist"], ["FashionMNIST", "data.download=true"]),
+        (["train", "data=cifar10_jpeg"], ["cifar10-jpeg"]),
+        (["train", "data=imagenet30"], ["data.root"]),
+        (["train", "resume=nothing.ckpt"], ["nothing.ckpt", "last.ckpt"]),
+        (["train", "trainer.precision=17"], ["precision"]),
+        (["train", "method._target_=os.system"], ["os.system", "anomaly_gan"]),
+        (["train", "data=[digits"], ["[digits", "key=value"]),
+        (["train", "paths.runs=/dev/null/runs"], ["/dev/null"]),
+        (["evaluate"], ["checkpoint"]),
+        (["evaluate", "checkpoint=missing"], ["missing", "detector.ckpt"]),
+        (["predict", "checkpoint=missing", "inputs=."], ["no images"]),
+        (["predict", "checkpoint=missing"], ["inputs"]),
+    ],
+)
+def test_a_wrong_word_or_value_is_refused_in_one_line(
+    command, arguments: list[str], words: list[str]
+) -> None:
+    refused(command(*arguments), *words)
+
+
+def test_resuming_with_other_settings_is_refused(command, trained: Path, tmp_path: Path) -> None:
+    settings = ("train", "debug=fast", "callbacks.checkpoint.every_minutes=0.0001", "paths.runs=first")
+    assert command(*settings).code == 0
+    (run,) = (tmp_path / "first" / "digits").iterdir()
+    resume = f"resume={run / 'checkpoints' / 'last.ckpt'}"
+    for change, word in (
+        ("width=16", "method.width=8"),
+        ("normal_class=3", "normal_class"),
+        ("seed=1", "seed"),
+    ):
+        refused(command("train", "debug=fast", resume, change), word, "same settings")
+    refused(command("train", "debug=fast", resume), "had finished")
+
+
+def test_fewer_than_two_inliers_are_refused(command, tmp_path: Path) -> None:
+    images(tmp_path / "one", 1)
+    refused(command("train", "data=folder", "data.root=one"), "1 training image", "2 are needed")
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n truncated"])
+def test_a_file_that_cannot_be_decoded_is_named_before_training(
+    command, tmp_path: Path, content: bytes
+) -> None:
+    images(tmp_path / "good", 9)
+    (tmp_path / "good" / "bad.png").write_bytes(content)
+    settings = ["train", "debug=fast", "data=folder", "data.root=good", "data.image_size=16"]
+    refused(command(*settings), "bad.png", "data.on_corrupt=skip")
+    outcome = command(*settings, "data.on_corrupt=skip", "batch_size=4", "data.calibration_fraction=0")
+    assert outcome.code == 0, outcome.err
+    assert "left out, could not be read: bad.png" in outcome.out
+
+
+def test_a_test_set_without_anomalies_gives_no_auroc_and_says_so(command, tmp_path: Path) -> None:
+    images(tmp_path / "set" / "train" / "good", 12)
+    images(tmp_path / "set" / "test" / "good", 4)
+    outcome = command("train", "debug=fast", "data=folder", "data.root=set", "data.image_size=16")
+    assert outcome.code == 0, outcome.err
+    assert "no anomalous images" in outcome.out
+    (result,) = Path("runs").rglob("result.json")
+    assert "NaN" not in result.read_text()
+
+
+def test_an_output_folder_that_is_a_file_is_refused(command, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    outcome = command("train", "debug=fast", "paths.runs=taken")
+    refused(outcome, "taken", "paths.runs=")
+    assert (tmp_path / "taken").read_text() == "a file"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["data=folder", "data.root=others"], ["dataset", "digits"]),
+        (["data=digits", "normal_class=3"], ["normal_class", "'0'", "'3'"]),
+        (["data=folder", "data.root=others", "data.name=digits", "data.image_size=32"], ["normal_class"]),
+    ],
+)
+def test_a_checkpoint_of_other_data_is_refused(
+    command, trained: Path, tmp_path: Path, change: list[str], words: list[str]
+) -> None:
+    images(tmp_path / "others", 5)
+    refused(command("evaluate", f"checkpoint={trained}", *change), *words)
+
+
+@pytest.mark.parametrize("damage", ["cut", "noise", "other", "pickle"])
+def test_a_file_that_is_no_detector_is_refused(command, trained: Path, tmp_path: Path, damage: str) -> None:
+    images(tmp_path / "good", 2)
+    bad = tmp_path / "detector.ckpt"
+    whole = (trained / "detector.ckpt").read_bytes()
+    if damage == "cut":
+        bad.write_bytes(whole[: len(whole) // 2])
+    elif damage == "noise":
+        bad.write_bytes(b"no detector at all")
+    elif damage == "other":
+        torch.save({"weights": torch.zeros(3)}, bad)
+    else:
+        torch.save({"format": Path("a class the loader may not build")}, bad)
+    refused(command("predict", "checkpoint=detector.ckpt", "inputs=good"), "detector.ckpt")
+
+
+def test_weights_of_another_shape_are_refused(trained: Path, tmp_path: Path) -> None:
+    file = checkpoint.read(trained)
+    file.config["method"]["width"] = 16
+    with pytest.raises(UserError, match="do not fit"):
+        file.build()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.eval",
+        "anomaly_gan.methods.phased.torch.load",
+        "anomaly_gan.methods.phased.make_generator",
+        "anomaly_gan.cli.main.run",
+        "anomaly_gan.methods_of_mine.os.system",
+        "anomaly_gan.methods.nothing.Here",
+    ],
+)
+def test_a_checkpoint_can_only_name_methods_transforms_and_optimizers(trained: Path, target: str) -> None:
+    file = checkpoint.read(trained)
+    file.config["method"]["views"]["augment"] = {"_target_": target}
+    with pytest.raises(UserError, match=r"method\.views\.augment\._target_"):
+        file.build()
+
+
+def test_an_argument_that_is_not_there_names_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"crop_scale"):
+        build(
+            {"_target_": "anomaly_gan.transforms.augment.Augment", "crop_scal": [0.1, 1.0]},
+            "augment",
+            ("transforms",),
+        )
+
+
+def test_missing_arguments_are_named() -> None:
+    with pytest.raises(UserError, match=r"logger.csv.folder=\.\.\."):
+        build({"_target_": "anomaly_gan.loggers.csv"}, "logger.csv", ("loggers",))

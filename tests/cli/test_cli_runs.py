@@ -1,0 +1,276 @@
+"""What the commands do and leave behind."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from anomaly_gan import checkpoint
+from anomaly_gan.cli.main import COMMANDS, config_folder
+from anomaly_gan.config import build
+from anomaly_gan.data.image_set import Batch
+from anomaly_gan.inference import Detector
+from anomaly_gan.methods.phased import PhasedDetector
+from anomaly_gan.results import RunResult
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_config_result_scores_pictures_log_and_detector(trained: Path) -> None:
+    left = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
+    assert left == {
+        "config.yaml",
+        "detector.ckpt",
+        "result.json",
+        "scores.csv",
+        "log/metrics.csv",
+        "log/hparams.yaml",
+        "figures/roc.png",
+        "figures/scores_by_class.png",
+        "figures/most_anomalous.png",
+        "figures/least_anomalous.png",
+    }
+
+
+def test_a_result_has_the_whole_schema(trained: Path, tmp_path: Path) -> None:
+    result = json.loads((trained / "result.json").read_text())
+    RunResult.read(trained).write(tmp_path)
+    assert json.loads((tmp_path / "result.json").read_text()) == result
+    assert set(result["auroc"]) == {"paper", "csi", "paper_ens", "csi_ens"}
+    assert all(0 <= value <= 1 for value in result["auroc"].values())
+    assert set(result["auroc_interval"]) == set(result["auroc"])
+    for name, (low, high) in result["auroc_interval"].items():
+        assert low <= result["auroc"][name] <= high
+    assert set(result["auroc_parts"]) == {
+        part + form for part in ("contrastive", "shift", "cosine") for form in ("", "_ens")
+    }
+    assert result["primary"] == "csi_ens"
+    assert (result["dataset"], result["normal_class"], result["ablation"]) == ("digits", "0", "csi")
+    assert result["counts"]["test_normal"] + result["counts"]["test_anomalous"] == result["counts"]["test"]
+    assert result["curve"][0]["iteration"] == 2
+    assert {"paper_ens", "csi_ens", "contrastive_ens"} < result["curve"][0]["auroc"].keys()
+    assert {"train", "fit_scorer", "score", "total"} <= result["seconds"].keys()
+    assert result["versions"].keys() >= {"anomaly-gan", "torch", "python"}
+    assert result["command"].startswith("anomaly-gan train debug=fast")
+
+
+def test_the_aurocs_are_those_of_the_scores_written(trained: Path) -> None:
+    result = json.loads((trained / "result.json").read_text())
+    rows = rows_of(trained / "scores.csv")
+    anomalous = [int(row["anomalous"]) for row in rows]
+    assert anomalous == [int(row["class"] != "0") for row in rows]
+    for name, value in (result["auroc"] | result["auroc_parts"]).items():
+        assert roc_auc_score(anomalous, [float(row[name]) for row in rows]) == pytest.approx(value, abs=1e-6)
+    raw = roc_auc_score(anomalous, [float(row["raw_pixels"]) for row in rows])
+    assert raw == pytest.approx(result["auroc_raw_pixels"], abs=1e-6)
+
+
+def test_the_resolved_config_is_the_one_in_the_result(trained: Path) -> None:
+    result = json.loads((trained / "result.json").read_text())
+    assert OmegaConf.to_container(OmegaConf.load(trained / "config.yaml")) == result["config"]
+
+
+def test_the_log_has_every_term_of_every_phase(trained: Path) -> None:
+    header = (trained / "log" / "metrics.csv").read_text().splitlines()[0].split(",")
+    terms = {"contrastive", "shift_classification", "total"}
+    assert {f"train/feature/{term}" for term in terms} <= set(header)
+    assert {"curve/csi_ens", "test/auroc_csi_ens"} <= set(header)
+
+
+def test_evaluating_a_finished_run_gives_its_scores_again(command, trained: Path, tmp_path: Path) -> None:
+    outcome = command("evaluate", f"checkpoint={trained}", "paths.runs=again", "primary=paper")
+    assert outcome.code == 0, outcome.err
+    (folder,) = (tmp_path / "again" / "evaluate").iterdir()
+    again, before = (json.loads((f / "result.json").read_text()) for f in (folder, trained))
+    assert again["primary"] == "paper_ens"
+    assert again["auroc"] == pytest.approx(before["auroc"], abs=1e-6)
+    first, second = rows_of(trained / "scores.csv"), rows_of(folder / "scores.csv")
+    assert [row["name"] for row in first] == [row["name"] for row in second]
+    assert [float(r["csi"]) for r in first] == pytest.approx([float(r["csi"]) for r in second], abs=1e-4)
+
+
+def test_prediction_gives_one_row_a_file_and_says_which_it_could_not_read(
+    command, trained: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(3):
+        pixels = np.random.default_rng(i).integers(0, 255, (20 + i, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes(b"\x89PNG not really")
+    outcome = command("predict", f"checkpoint={trained}", "inputs=images", "output=found")
+    assert outcome.code == 3
+    table = rows_of(tmp_path / "found.csv")
+    lines = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    assert [Path(row["file"]).name for row in table] == ["0.png", "1.png", "2.png", "broken.png"]
+    assert [row["file"] for row in lines] == [row["file"] for row in table]
+    assert lines[3]["score"] is None
+    assert "broken.png" in lines[3]["error"]
+    for row, line in zip(table[:3], lines, strict=False):
+        assert float(row["score"]) == pytest.approx(line["csi_ens"])
+    assert not list(tmp_path.glob("[!if]*"))  # nothing but images and found.*
+
+
+def test_predicting_the_test_files_gives_their_test_scores(command, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (24, 16, 16), dtype=np.uint8)
+    for i, image in enumerate(images):
+        split = ["train/good", "train/good", "test/good", "test/dent"][i % 4]
+        (tmp_path / "set" / split).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "set" / split / f"{i:02d}.png")
+    trained = command(
+        "train", "data=folder", "data.root=set", "data.image_size=16", "debug=fast", "name=mine"
+    )
+    assert trained.code == 0, trained.err
+    (folder,) = (tmp_path / "runs" / "mine").iterdir()
+    written = {row["name"]: float(row["csi_ens"]) for row in rows_of(folder / "scores.csv")}
+    detector = Detector.load(folder)
+    paths = [tmp_path / "set" / name for name in written]
+    predictions = list(detector.predict(paths, batch_size=5))
+    scores = [prediction.scores[detector.primary] for prediction in predictions]
+    assert scores == pytest.approx(list(written.values()), rel=1e-3, abs=1e-3)
+
+
+def test_normal_images_alone_train_a_detector_without_auroc(command, tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    for i in range(14):
+        pixels = np.random.default_rng(i).integers(0, 255, (16, 16), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "good" / f"{i}.png")
+    outcome = command(
+        "train", "data=folder", "data.root=good", "data.image_size=16", "debug=fast", "name=mine"
+    )
+    assert outcome.code == 0, outcome.err
+    (folder,) = (tmp_path / "runs" / "mine").iterdir()
+    result = json.loads((folder / "result.json").read_text())
+    assert result["auroc"] == dict.fromkeys(["paper", "csi", "paper_ens", "csi_ens"])
+    assert result["auroc_interval"] == result["auroc"]
+    assert result["auroc_absent_because"] == "there is no test set"
+    assert (folder / "detector.ckpt").exists()
+    assert "absent" in outcome.out
+
+
+def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
+    command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = (
+        "train",
+        "debug=fast",
+        "schedule.total_images=40",
+        "callbacks.checkpoint.every_minutes=0.0001",
+    )
+    settings += ("optimizer=csi_sgd",)  # its learning rate moves, and its momentum must travel
+    assert command(*settings, "name=whole").code == 0
+    step = PhasedDetector.training_step
+
+    def killed(self: PhasedDetector, batch: Batch, batch_idx: int) -> None:
+        if self.iteration == 3:
+            raise RuntimeError("killed")
+        step(self, batch, batch_idx)
+
+    monkeypatch.setattr(PhasedDetector, "training_step", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        command(*settings, "name=half")
+    monkeypatch.setattr(PhasedDetector, "training_step", step)
+    (half,) = (tmp_path / "runs" / "half").iterdir()
+    assert not (half / "result.json").exists()
+    outcome = command(*settings, "name=rest", f"resume={half / 'checkpoints' / 'last.ckpt'}")
+    assert outcome.code == 0, outcome.err
+    states = []
+    for name in ("whole", "rest"):
+        (folder,) = (tmp_path / "runs" / name).iterdir()
+        state = torch.load(folder / "detector.ckpt", weights_only=True)
+        states.append(state["state_dict"])
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+
+
+@pytest.mark.parametrize("logger", ["tensorboard", "wandb"])
+def test_dashboards_get_the_numbers_without_a_network(
+    command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logger: str
+) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    outcome = command("train", "debug=fast", f"logger={logger}", "name=mine")
+    assert outcome.code == 0, outcome.err
+    (folder,) = (tmp_path / "runs" / "mine").iterdir()
+    patterns = {
+        "tensorboard": "tensorboard/events.out.tfevents.*",
+        "wandb": "wandb/offline-run-*/run-*.wandb",
+    }
+    written = list(folder.glob(patterns[logger]))
+    assert written
+    assert all(file.stat().st_size > 0 for file in written)
+    assert (folder / "log" / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "experiment", sorted(p.stem for p in (config_folder() / "experiment").glob("*.yaml"))
+)
+def test_every_experiment_composes_with_objects_that_can_be_built(command, experiment: str) -> None:
+    outcome = command("train", f"experiment={experiment}", "--cfg", "job", "--resolve")
+    assert outcome.code == 0, outcome.err
+    config = OmegaConf.to_container(OmegaConf.create(outcome.out))
+    header = (config_folder() / "experiment" / f"{experiment}.yaml").read_text()
+    assert f"anomaly-gan train experiment={experiment}" in header  # a header says the command
+    description = {"image_size": 32, "channels": 3, "iterations": 1}
+    assert checkpoint.build_method(config["method"], description).primary.startswith("csi")
+    build(config["callbacks"], "callbacks", ("callbacks",))
+
+
+@pytest.mark.parametrize(
+    "choice", ["optimizer=adam", "optimizer=csi_lars", "optimizer=csi_sgd", "trainer=cpu", "score=paper"]
+)
+def test_every_choice_of_a_group_runs(command, choice: str) -> None:
+    outcome = command("train", "debug=fast", choice)
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_help_shows_settings_and_examples(command, name: str) -> None:
+    outcome = command(name, "--help")
+    assert outcome.code == 0
+    assert f"anomaly-gan {name}" in outcome.out
+    assert "Examples" in outcome.out
+
+
+def test_the_commands_and_the_version_are_told(command) -> None:
+    assert all(name in command().out for name in COMMANDS)
+    assert command("--version").out.strip().count(".") == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("anomaly-gan tr", "train"),
+        ("anomaly-gan train data=fa", "data=fashion_mnist"),
+        ("anomaly-gan train schedule.tot", "schedule.total_images="),
+        ("anomaly-gan predict chec", "checkpoint="),
+    ],
+)
+def test_overrides_complete_on_tab(
+    command, monkeypatch: pytest.MonkeyPatch, line: str, expected: str
+) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    assert expected in command("-sc", "query=bash").out.split()
+
+
+def test_help_answers_without_importing_torch() -> None:
+    probe = (
+        "import sys\n"
+        "from anomaly_gan.cli.main import main\n"
+        "sys.argv = ['anomaly-gan', 'train', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+    )
+    subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True)

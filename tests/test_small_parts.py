@@ -1,0 +1,105 @@
+"""Random streams, progress, device, atomic writing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from anomaly_gan.allocator import keep_memory
+from anomaly_gan.device import choose
+from anomaly_gan.errors import UserError, nearest
+from anomaly_gan.progress import Progress, track
+from anomaly_gan.randomness import derive_seed, make_generator
+from anomaly_gan.results import machine, versions, write_atomically, write_csv
+
+
+def test_a_stream_is_a_function_of_its_keys_and_of_all_of_them() -> None:
+    keys = [
+        (0, "step", 1, 0),
+        (0, "step", 2, 0),
+        (1, "step", 1, 0),
+        (0, "batches", 1, 0),
+        (0, "step", 1, 1),
+    ]
+    draws = [torch.rand(4, generator=make_generator("cpu", *key)) for key in keys]
+    again = [torch.rand(4, generator=make_generator("cpu", *key)) for key in keys]
+    assert all(torch.equal(a, b) for a, b in zip(draws, again, strict=True))
+    assert len({tuple(draw.tolist()) for draw in draws}) == len(keys)
+
+
+def test_seeds_stay_the_same_between_versions() -> None:
+    # A published result names its seed: what it stands for may not change.
+    assert derive_seed(0, "step", 0, 0) == 5763866446675112022
+    assert derive_seed(7, "batches", 3) == 2285768265886519884
+
+
+def test_work_that_takes_long_says_how_far_it_is_in_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress("scoring", total=4, unit="images", seconds_between_lines=0.0)
+    for _ in range(4):
+        progress.advance(note="loss 1.5")
+    progress.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("scoring: 1/4 (25%), ")
+    assert "loss 1.5" in lines[0]
+    assert lines[-1].startswith("scoring: 4/4 (100%), ")
+    assert not any("\r" in line for line in lines)
+
+
+def test_work_of_a_moment_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(track(range(3), "counting", 3)) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert list(track(range(3), "counting", 3)) == [0, 1, 2]
+    assert "counting" in capsys.readouterr().err
+
+
+def test_devices_that_are_not_there_are_refused() -> None:
+    assert choose("cpu") == torch.device("cpu")
+    with pytest.raises(UserError, match="cpu"):
+        choose("cpuu")
+    if not torch.cuda.is_available():
+        assert choose("auto") == torch.device("cpu")
+        with pytest.raises(UserError, match="device=cpu"):
+            choose("cuda")
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    write_atomically(path, "old")
+    with pytest.raises(TypeError):
+        write_atomically(path, 3)  # type: ignore[arg-type]
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_csv_keeps_every_digit_of_a_float32(tmp_path: Path) -> None:
+    values = torch.rand(50).tolist()
+    write_csv(tmp_path / "t.csv", {"value": values, "name": ["a,b"] * 50})
+    rows = (tmp_path / "t.csv").read_text().splitlines()
+    assert rows[0] == "value,name"
+    assert torch.equal(torch.tensor([float(row.split(",")[0]) for row in rows[1:]]), torch.tensor(values))
+    assert rows[1].endswith('"a,b"')
+
+
+def test_results_name_versions_and_the_kind_of_machine_but_no_place() -> None:
+    assert torch.__version__.startswith(versions()["torch"])
+    assert "threads of" in machine()
+    assert str(Path.home()) not in json.dumps(versions()) + machine()
+
+
+def test_glibc_takes_the_settings_of_the_allocator() -> None:
+    import platform
+
+    assert keep_memory() is (platform.libc_ver()[0] == "glibc")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [("digit", "did you mean digits?"), ("zzz", "valid: digits, cifar10")],
+)
+def test_a_misspelt_word_gets_its_nearest_or_all(word: str, message: str) -> None:
+    assert nearest(word, ["digits", "cifar10"]) == message
