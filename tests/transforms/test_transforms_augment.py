@@ -190,8 +190,16 @@ def test_parameters_are_drawn_independently_of_each_other():
     assert correlation.abs().max() < 0.035  # 5 standard errors
 
 
-def test_blur_is_off_unless_asked_for():
-    assert not Augment().draw(100, generator()).blur.any()
+@pytest.mark.parametrize(("side", "blurs"), [(223, False), (224, True)])
+def test_images_are_blurred_from_224_pixels_on_unless_said_otherwise(side, blurs):
+    images, draws = torch.rand(4, 1, side, side), Augment(blur=True).draw(4, generator())
+    assert draws.blur.any()
+    assert torch.equal(Augment()(images, draws), Augment(blur=blurs)(images, draws))
+    assert not torch.equal(Augment()(images, draws), Augment(blur=not blurs)(images, draws))
+
+
+def test_no_image_is_blurred_where_blur_is_off():
+    assert not Augment(blur=False).draw(100, generator()).blur.any()
 
 
 def test_fixed_crop_scale_fixes_the_area_and_nothing_else():
