@@ -92,10 +92,11 @@ def run(command: str, arguments: list[str]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         return complain(explain(error, command, arguments))
     except OSError as error:
-        if error.filename is None:
+        if error.strerror is None:  # not from the file system
             raise
+        place = f"{error.filename}: " if error.filename else ""
         remedy = "; paths.runs=FOLDER chooses another place for runs" if command in KEEPS_RUNS else ""
-        return complain(f"{error.filename}: {error.strerror}{remedy}")
+        return complain(f"{place}{error.strerror}{remedy}")
     return max(codes, default=0)
 
 

@@ -35,7 +35,7 @@ def main(config: DictConfig, folder: Path) -> int:
         "next:\n"
         f"  anomaly-gan predict checkpoint={where} inputs=IMAGE_OR_FOLDER\n"
         f"  anomaly-gan evaluate checkpoint={where} primary=paper\n"
-        "  anomaly-gan train data=folder data.root=FOLDER_OF_GOOD_IMAGES"
+        "  anomaly-gan train experiment=folder_cpu data.root=FOLDER_OF_GOOD_IMAGES"
     )
     return 0
 
