@@ -1,10 +1,10 @@
 """Algorithm 1 as a literal: which line moves which networks, how often, and by what objective."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from anomaly_gan import objectives
-from anomaly_gan.objectives import Step, Terms
+from anomaly_gan.objectives import SharedStep, Step, Terms
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class Phase:
     """One line of Algorithm 1."""
 
     name: str
-    """Names its logged terms, `train/<name>/<term>`, and its weights."""
+    """Names its logged terms, `train/<name>/<term>`, and its settings."""
     trains: tuple[str, ...]
     """The networks it moves, weights and running statistics; all others stay bit for bit."""
     objective: Callable[[Step], Terms]
@@ -21,7 +21,67 @@ class Phase:
     """It runs in every `every`-th iteration; an iteration is one batch of inliers."""
 
 
-CSI = (Phase("feature", trains=("feature_extractor",), objective=objectives.feature),)
+N = 5
+"""The paper's; `method.every` is what counts in a run."""
 
-ABLATIONS: dict[str, tuple[Phase, ...]] = {"csi": CSI}
-"""The ablations of the paper's section 3.2 are phase sets, run in this order in every iteration."""
+F, G, E = "feature_extractor", "generator", "encoder"
+D, LATENT_D = "discriminator", "latent_discriminator"
+
+FULL = (
+    Phase("feature", (F,), objectives.feature),
+    Phase("discriminator", (D,), objectives.discriminator, every=N),
+    Phase("adversarial", (G, E), objectives.adversarial, every=N),
+    Phase("synthetic_contrast", (G,), objectives.synthetic_contrast, every=N),
+    Phase("latent_discriminator", (LATENT_D,), objectives.latent_discriminator, every=N),
+    Phase("latent_adversarial", (E,), objectives.latent_adversarial, every=N),
+    Phase("reconstruction", (G, E), objectives.reconstruction, every=N),
+    Phase("latent_reconstruction", (E,), objectives.latent_reconstruction, every=N),
+    Phase("joint", (F,), objectives.joint, every=N),
+)
+
+CSI_G = (
+    Phase("feature", (F,), objectives.feature),
+    Phase("discriminator", (D,), objectives.discriminator_of_synthetic, every=N),
+    Phase("adversarial", (G,), objectives.adversarial_of_synthetic, every=N),
+    Phase("synthetic_contrast", (G,), objectives.synthetic_contrast, every=N),
+    Phase("joint", (F,), objectives.joint, every=N),
+)
+
+CSI = (Phase("feature", (F,), objectives.feature),)
+
+ABLATIONS: dict[str, tuple[Phase, ...]] = {"csi": CSI, "csi_g": CSI_G, "full": FULL}
+"""The ablations of the paper's section 3.2 are phase sets, run in this order."""
+
+
+def networks_of(phases: Sequence[Phase]) -> list[str]:
+    """The networks that `phases` train, in order of appearance."""
+    return list(dict.fromkeys(name for phase in phases for name in phase.trains))
+
+
+def with_period(phases: Sequence[Phase], every: int) -> tuple[Phase, ...]:
+    """The table with another N."""
+    return tuple(phase if phase.every == 1 else replace(phase, every=every) for phase in phases)
+
+
+def with_shared_forward(phases: Sequence[Phase]) -> tuple[Phase, ...]:
+    """The table with one line, `generator`, in place of all those that train G.
+
+    They see the same G(h) and G(E(x)), made once, and G and E take one step on the sum of their losses. That
+    is not Algorithm 1, in which each line moves them and the next sees them moved.
+    """
+    of_generator = [phase for phase in phases if G in phase.trains]
+    if not of_generator:
+        return tuple(phases)
+
+    def objective(step: Step) -> Terms:
+        shared = SharedStep(**vars(step))
+        return {
+            f"{phase.name}/{name}": term
+            for phase in of_generator
+            for name, term in phase.objective(shared).items()
+        }
+
+    first = of_generator[0]
+    together = Phase("generator", tuple(networks_of(of_generator)), objective, every=first.every)
+    merged = [together if phase is first else phase for phase in phases]
+    return tuple(phase for phase in merged if phase not in of_generator)

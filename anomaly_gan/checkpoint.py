@@ -14,7 +14,7 @@ from anomaly_gan.config import build
 from anomaly_gan.errors import UserError
 from anomaly_gan.methods.base import AnomalyDetector
 
-METHOD_PARTS = ("methods", "transforms", "optimizers")
+METHOD_PARTS = ("methods", "networks", "transforms", "optimizers")
 """The parts of the package that a method's configuration may name."""
 
 FORMAT = "anomaly_gan detector 1"

@@ -1,8 +1,11 @@
 """Where the numbers of a training go, by configuration. Each returns a Lightning logger."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 
@@ -33,6 +36,17 @@ def wandb(
         offline=mode == "offline",
         save_dir=folder,
     )
+
+
+def log_pictures(loggers: Iterable[Logger], pictures: Mapping[str, Path], step: int) -> None:
+    """Give the pictures to those loggers that show any."""
+    for logger in loggers:
+        for name, path in pictures.items():
+            if isinstance(logger, WandbLogger):
+                logger.log_image(f"pictures/{name}", [str(path)], step=step)
+            elif isinstance(logger, TensorBoardLogger):
+                pixels = np.asarray(Image.open(path).convert("RGB"))
+                logger.experiment.add_image(f"pictures/{name}", pixels, step, dataformats="HWC")
 
 
 def close(loggers: Iterable[Logger], failed: bool) -> None:

@@ -54,6 +54,8 @@ class RunResult:
     versions: dict[str, str]
     machine: str
     command: str
+    generator: dict[str, Any] | None = None
+    """How near synthetic images come to real ones (`metrics.generator.generator_quality`)."""
     notes: list[str] = field(default_factory=list)
     """What the run warned of."""
 

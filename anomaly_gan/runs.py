@@ -3,13 +3,13 @@
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from anomaly_gan import checkpoint
+from anomaly_gan import checkpoint, generation
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.evaluation import TestScores, fit_scorer, score_test_set, why_no_auroc
 from anomaly_gan.methods.base import AnomalyDetector
@@ -34,6 +34,9 @@ def finish(
     trained_iterations: int,
     seconds: Mapping[str, float],
     curve: list[dict[str, Any]],
+    losses: Sequence[dict[str, float]] = (),
+    notes: Sequence[str] = (),
+    inception_weights: str | None = None,
     already_fitted: bool = False,
 ) -> RunResult:
     """Fit the scorer, score the test set and write detector, scores, pictures and `result.json`.
@@ -47,10 +50,15 @@ def finish(
         trained_iterations: how many batches "train" in `seconds` stands for.
         seconds: how long things took so far ("train", "curve").
         curve: AUROCs on the way.
+        losses: of each phase on the way, for the picture of them.
+        notes: what the training warned of.
+        inception_weights: see `generation.quality`.
         already_fitted: the detector comes from a file and has its bank.
     """
     seconds = dict(seconds)
-    notes = [f"left out, could not be read: {', '.join(data.skipped)}"] if data.skipped else []
+    notes = [*notes]
+    if data.skipped:
+        notes.append(f"left out, could not be read: {', '.join(data.skipped)}")
     if not already_fitted:
         start = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
@@ -79,6 +87,11 @@ def finish(
         one = to_float(data.train[[0]].images.to(detector.device))
         aurocs = dict.fromkeys(detector.score_all(one))
         intervals = dict.fromkeys(aurocs)
+    generator = None
+    if detector.generates:
+        start = time.perf_counter()
+        generator = generation.quality(detector, data, inception_weights)
+        seconds["generator"] = time.perf_counter() - start
     parts = {name for name in aurocs if name.removesuffix("_ens") in PARTS}
     ranking = [name for name in aurocs if name not in parts and name != RawPixels.primary]
     seconds["total"] = sum(seconds.values())
@@ -110,10 +123,17 @@ def finish(
         versions=versions(),
         machine=machine(),
         command=" ".join(sys.argv),
+        generator=generator,
         notes=notes,
     )
+    pictures = folder / FIGURES_FOLDER
     if scored is not None:
-        draw(folder / FIGURES_FOLDER, scored, result, data)
+        draw(pictures, scored, result, data)
+    if detector.generates:
+        generation.draw_generator(pictures, detector, data)
+    if losses:
+        title = f"{result.dataset}, normal: {result.normal_class}, {result.ablation}: losses"
+        figures.save(figures.losses(losses, title), pictures / "losses.png")
     result.write(folder)
     return result
 
@@ -171,6 +191,12 @@ def summary(result: RunResult, folder: Path) -> str:
             spread = f"  ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else ""
             mark = "  <- ranks" if name == result.primary else ""
             lines.append(f"  {name:<30} {100 * value:5.1f}{spread}{mark}")
+    if result.generator is not None:
+        floor = result.generator["floor"] or {}
+        lines.append("synthetic images (beside: real test images of the class)")
+        for name, value in result.generator["generated"].items():
+            beside = f"  ({floor[name]:.3g})" if floor.get(name) is not None else ""
+            lines.append(f"  {name:<30} {'absent' if value is None else format(value, '.3g')}{beside}")
     lines += [f"note: {note}" for note in result.notes]
     lines += [
         f"pictures:  {folder / FIGURES_FOLDER}" if (folder / FIGURES_FOLDER).exists() else "",

@@ -9,7 +9,7 @@ from anomaly_gan.progress import Progress
 
 
 class TrainingProgress(pl.Callback):
-    """A bar on a terminal, plain lines elsewhere, with the last logged loss of each phase."""
+    """A bar on a terminal, plain lines elsewhere, with the last logged loss of the first phase."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, PhasedDetector)
@@ -23,8 +23,8 @@ class TrainingProgress(pl.Callback):
         assert isinstance(pl_module, PhasedDetector)
         # Reading a loss waits for the device: only when it is read anyway.
         if (pl_module.iteration + 1) % pl_module.log_every_iterations == 0:
-            totals = {name: term for name, term in pl_module.terms.items() if name.endswith("/total")}
-            self.note = ", ".join(f"{name.split('/')[1]} {float(term):.3f}" for name, term in totals.items())
+            first = pl_module.phases[0].name
+            self.note = f"{first} {float(pl_module.terms[f'train/{first}/total']):.3f}"
         self.progress.advance(note=self.note)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -38,6 +38,7 @@ def main(config: DictConfig, folder: Path) -> int:
         trained_iterations=0,
         seconds={},
         curve=[],
+        **plain["generator_metrics"],
         already_fitted=True,
     )
     print(runs.summary(result, Path(os.path.relpath(folder))))

@@ -20,7 +20,9 @@ from anomaly_gan.checkpoint import build_method
 from anomaly_gan.config import build
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.errors import UserError
-from anomaly_gan.loggers import close
+from anomaly_gan.loggers import close, log_pictures
+from anomaly_gan.methods.base import AnomalyDetector
+from anomaly_gan.methods.phased import PhasedDetector
 from anomaly_gan.results import RunResult, write_atomically
 
 
@@ -106,14 +108,27 @@ def train(config: dict[str, Any], folder: Path) -> RunResult:
             trained_iterations=data.iterations - data.start_iteration,
             seconds=seconds,
             curve=curve.points,
+            losses=callbacks["loss_history"].points,
+            notes=[*_skipped(detector), *callbacks["health"].notes],
+            **config["generator_metrics"],
         )
         found = {f"test/auroc_{name}": value for name, value in result.auroc.items() if value is not None}
         for logger in trainer.loggers:
             logger.log_metrics(found, step=data.iterations)
+        pictures = {path.stem: path for path in sorted((folder / runs.FIGURES_FOLDER).glob("*.png"))}
+        log_pictures(trainer.loggers, pictures, data.iterations)
         failed = False
     finally:
         close(trainer.loggers, failed)
     return result
+
+
+def _skipped(detector: AnomalyDetector) -> list[str]:
+    assert isinstance(detector, PhasedDetector)
+    return [
+        f"{count} steps of line {phase!r} left out: their loss or gradient was not finite"
+        for phase, count in detector.skipped.items()
+    ]
 
 
 def _checkpoint_to_resume(config: dict[str, Any], data: OneClassData) -> Path | None:

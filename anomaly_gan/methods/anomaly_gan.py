@@ -1,21 +1,29 @@
-"""Yu & Chiu: contrastive learning over shifted instances, in the phases of Algorithm 1."""
+"""Yu & Chiu: contrastive learning and an adversarial autoencoder, in the phases of Algorithm 1."""
 
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from anomaly_gan.algorithm import ABLATIONS
+from anomaly_gan.algorithm import ABLATIONS, networks_of, with_period, with_shared_forward
+from anomaly_gan.data.image_set import Batch
 from anomaly_gan.errors import UserError, nearest
-from anomaly_gan.methods.phased import PhasedDetector
+from anomaly_gan.losses.adversarial import Form
+from anomaly_gan.methods.phased import PhasedDetector, PhaseSettings
+from anomaly_gan.networks.autoencoders import Family
 from anomaly_gan.networks.feature_extractor import FeatureExtractor
 from anomaly_gan.networks.modes import recalibrating
+from anomaly_gan.objectives import Step, resized
 from anomaly_gan.optimizers import Recipe
+from anomaly_gan.randomness import make_generator
 from anomaly_gan.scoring.memory import MemoryBank
 from anomaly_gan.scoring.scores import SMALLEST_MEAN_SHIFT_LOGIT, anomaly_scores, make_bank
+from anomaly_gan.transforms.convert import to_float
+from anomaly_gan.transforms.diff_augment import DiffAugment
 from anomaly_gan.transforms.views import ShiftedViews
-from anomaly_gan.types import ImageBatches, Images, Scores, ShiftedEmbeddings, ShiftLogits
+from anomaly_gan.types import ImageBatches, Images, Latents, Scores, ShiftedEmbeddings, ShiftLogits
 
 SUFFIX = {"plain": "", "ensemble": "_ens"}
 """What the names of a form's scores end in."""
@@ -32,8 +40,19 @@ class AnomalyGAN(PhasedDetector):
         channels: 1 or 3.
         ablation: key of `ABLATIONS`.
         width, embedding_size: of F.
+        networks: what E, G, D and D' are made of.
         views: shifts and augmentation.
-        optimizer, total_iterations, temperature, weights, seed, log_every_iterations: see `PhasedDetector`.
+        phases: settings of each line of Algorithm 1, by its name.
+        every: N; the lines of the autoencoder and `joint` run in every Nth iteration.
+        temperature: tau of NT-Xent.
+        adversarial: form of the games of D and D'.
+        latents_per_image: how many h for each inlier of a batch; `joint` sees one for each all the same.
+        diff_augment: of what D sees.
+        share_generator_forward: one step on the sum of all lines that train G; see `with_shared_forward`.
+        generator_average: decay of an exponential moving average of G's weights, in [0, 1), which then makes
+            the images of `generate` and `reconstruct`; None: G itself does.
+        optimizer, total_iterations, on_non_finite, log_every_iterations: see `PhasedDetector`.
+        seed: of every random draw.
         primary: which score ranks; the ensemble's where it runs.
         ensemble: R, draws of T a score averages over; 0 for none.
         chunk: views that go through F, and rows of the bank that are compared, at a time; sets the memory.
@@ -51,11 +70,19 @@ class AnomalyGAN(PhasedDetector):
         ablation: str,
         width: int,
         embedding_size: int,
+        networks: Family,
         views: ShiftedViews,
+        phases: Mapping[str, PhaseSettings],
+        every: int,
+        temperature: float,
+        adversarial: Form,
+        latents_per_image: int,
+        diff_augment: DiffAugment,
+        share_generator_forward: bool,
+        generator_average: float | None,
         optimizer: Recipe,
         total_iterations: int,
-        temperature: float,
-        weights: Mapping[str, Mapping[str, float]],
+        on_non_finite: Literal["raise", "skip"],
         seed: int,
         log_every_iterations: int,
         primary: Literal["paper", "csi"],
@@ -63,30 +90,109 @@ class AnomalyGAN(PhasedDetector):
         chunk: int,
         recalibrate_batch_norm: bool,
     ):
-        for key, value, smallest in (("scoring.ensemble", ensemble, 0), ("scoring.chunk", chunk, 1)):
+        for key, value, smallest in (
+            ("scoring.ensemble", ensemble, 0),
+            ("scoring.chunk", chunk, 1),
+            ("seed", seed, 0),
+            ("method.every", every, 1),
+            ("method.latents_per_image", latents_per_image, 1),
+        ):
             if value < smallest:
                 raise UserError(f"{key}={value} must be at least {smallest}")
+        if generator_average is not None and not 0 <= generator_average < 1:
+            raise UserError(f"method.generator_average={generator_average} must be in [0, 1), or null")
         if ablation not in ABLATIONS:
             raise UserError(f"ablation={ablation}: no such ablation; {nearest(ablation, list(ABLATIONS))}")
+        table = with_period(ABLATIONS[ablation], every)
+        if share_generator_forward:
+            table = with_shared_forward(table)
         shifts = views.shifts.count
+        # F first: whatever else is there, it starts from the same weights.
         feature_extractor = FeatureExtractor(image_size, channels, width, shifts, embedding_size)
+        trained = networks_of(table)
+        makers = networks.build(image_size, channels) if len(trained) > 1 else {}
         super().__init__(
-            phases=ABLATIONS[ablation],
-            networks={"feature_extractor": feature_extractor},
-            views=views,
+            phases=table,
+            networks={"feature_extractor": feature_extractor}
+            | {name: makers[name]() for name in trained if name in makers},
+            settings=phases,
             recipe=optimizer,
             total_iterations=total_iterations,
-            temperature=temperature,
-            weights=weights,
-            seed=seed,
+            on_non_finite=on_non_finite,
             log_every_iterations=log_every_iterations,
         )
+        self.views = views
+        self.temperature = temperature
+        self.adversarial = adversarial
+        self.latents_per_image = latents_per_image
+        self.diff_augment = diff_augment
+        self.seed = seed
+        self.image_size = image_size
+        self.latent_size = networks.latent_size
+        self.generator_side = networks.side(image_size) if makers else image_size
+        self.average = None
+        if generator_average is not None and self.generates:
+            average = get_ema_multi_avg_fn(generator_average)
+            generator = self.networks["generator"]
+            self.average = AveragedModel(generator, multi_avg_fn=average, use_buffers=True)
         self.forms = ("plain", "ensemble") if ensemble > 0 else ("plain",)
         self.banks = torch.nn.ModuleDict({form: MemoryBank() for form in self.forms})
         self.primary = primary + SUFFIX[self.forms[-1]]
         self.ensemble = ensemble
         self.chunk = chunk
         self.recalibrate_batch_norm = recalibrate_batch_norm
+
+    def make_step(self, batch: Batch) -> Step:
+        images = to_float(batch.images)
+        keys = (self.iteration, self.global_rank)
+        return Step(
+            networks=dict(self.networks.items()),
+            images=images,
+            latents=self.draw_latents(self.latents_per_image * len(images), "latents", *keys),
+            views=self.views,
+            temperature=self.temperature,
+            adversarial=self.adversarial,
+            diff_augment=self.diff_augment,
+            generator_side=self.generator_side,
+            generator=make_generator(self.device, self.seed, "step", *keys),
+        )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        super().training_step(batch, batch_idx)
+        if self.average is not None and any(
+            "generator" in phase.trains and self.runs(phase) for phase in self.phases
+        ):
+            self.average.update_parameters(self.networks["generator"])
+
+    @property
+    def generates(self) -> bool:
+        return "generator" in self.networks
+
+    @property
+    def reconstructs(self) -> bool:
+        return "encoder" in self.networks
+
+    def draw_latents(self, count: int, *purpose: int | str) -> Latents:
+        """`count` draws of N(0, I), [count, L], which are the same for the same seed and purpose."""
+        generator = make_generator(self.device, self.seed, *purpose)
+        return torch.randn(count, self.latent_size, generator=generator, device=self.device)
+
+    @torch.no_grad()
+    def generate(self, count: int, *purpose: int | str) -> Images:
+        self.eval()
+        latents = self.draw_latents(count, *purpose)
+        return torch.cat([self._maker(part) for part in latents.split(self.chunk)])
+
+    @torch.no_grad()
+    def reconstruct(self, images: Images) -> Images:
+        self.eval()
+        latents = self.networks["encoder"](resized(images, self.generator_side))
+        return resized(self._maker(latents), self.image_size)
+
+    @property
+    def _maker(self) -> torch.nn.Module:
+        """G, or its average where one is kept."""
+        return self.networks["generator"] if self.average is None else self.average
 
     @torch.no_grad()
     def fit_scorer(self, normal: ImageBatches) -> None:

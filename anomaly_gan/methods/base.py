@@ -17,6 +17,24 @@ class AnomalyDetector(pl.LightningModule, ABC):
     forms: tuple[str, ...] = ("plain",)
     """The forms in which every score is computed; the last is the primary's."""
 
+    @property
+    def generates(self) -> bool:
+        """Whether `generate` works."""
+        return False
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether `reconstruct` works."""
+        return False
+
+    def generate(self, count: int, *purpose: int | str) -> Images:
+        """`count` synthetic inliers, [count, C, h, w] in [0, 1]; the same for the same purpose."""
+        raise TypeError(f"{self.name} generates nothing")
+
+    def reconstruct(self, images: Images) -> Images:
+        """What a model of the inliers makes of each image, [B, C, H, W] in [0, 1], as the input."""
+        raise TypeError(f"{self.name} reconstructs nothing")
+
     @abstractmethod
     def fit_scorer(self, normal: ImageBatches) -> None:
         """Take what scoring needs from the normal training images into buffers.

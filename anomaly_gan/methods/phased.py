@@ -1,21 +1,49 @@
 """Manual optimisation, once, for any table of phases."""
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from anomaly_gan.algorithm import Phase
 from anomaly_gan.data.image_set import Batch
 from anomaly_gan.errors import UserError
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.networks.modes import frozen
-from anomaly_gan.objectives import Step
+from anomaly_gan.objectives import Step, Terms
 from anomaly_gan.optimizers import Recipe
-from anomaly_gan.randomness import make_generator
-from anomaly_gan.transforms.convert import to_float
-from anomaly_gan.transforms.views import ShiftedViews
+
+
+@dataclass(frozen=True)
+class PhaseSettings:
+    """What a run may say of one phase.
+
+    Args:
+        weights: of its terms.
+        gradient_clip: largest norm of its gradient, over all networks it trains; None: any.
+        start_iteration: it does not run before that iteration.
+    """
+
+    weights: Mapping[str, float]
+    gradient_clip: float | None = None
+    start_iteration: int = 0
+
+    def check(self, phase: str) -> None:
+        """Raises UserError for a value that cannot be used, naming it as the configuration does."""
+        path = f"method.phases.{phase}"
+        for name, weight in self.weights.items():
+            if not isinstance(weight, int | float) or not math.isfinite(weight):
+                raise UserError(f"{path}.weights.{name}={weight}: expected a number")
+        if self.gradient_clip is not None and not self.gradient_clip > 0:
+            raise UserError(f"{path}.gradient_clip={self.gradient_clip} must be above 0, or null")
+        if self.start_iteration < 0:
+            raise UserError(f"{path}.start_iteration={self.start_iteration} must be at least 0")
 
 
 class PhasedDetector(AnomalyDetector):
@@ -27,44 +55,48 @@ class PhasedDetector(AnomalyDetector):
     Args:
         phases: the table.
         networks: by the names of the table.
-        views: shifts and augmentation.
+        settings: of each phase, by its name.
         recipe: optimizer and learning-rate schedule of every network.
         total_iterations: length of the training, for the schedule.
-        temperature: tau of NT-Xent.
-        weights: of each phase's terms, by phase and term.
-        seed: of every random draw.
+        on_non_finite: what becomes of a loss or gradient that is not a number: raise ends the training with
+            the phase's name before anything of that iteration is saved; skip leaves out the phase's step and
+            counts it (and so waits for the device in every phase).
         log_every_iterations: how often the terms go to the loggers.
     """
 
     def __init__(
         self,
         *,
-        phases: tuple[Phase, ...],
-        networks: dict[str, nn.Module],
-        views: ShiftedViews,
+        phases: Sequence[Phase],
+        networks: Mapping[str, nn.Module],
+        settings: Mapping[str, PhaseSettings],
         recipe: Recipe,
         total_iterations: int,
-        temperature: float,
-        weights: Mapping[str, Mapping[str, float]],
-        seed: int,
+        on_non_finite: Literal["raise", "skip"],
         log_every_iterations: int,
     ):
-        if seed < 0:
-            raise UserError(f"seed={seed} must be at least 0")
         if log_every_iterations < 1:
             raise UserError(f"log_every_iterations={log_every_iterations} must be at least 1")
         super().__init__()
         self.automatic_optimization = False
-        self.phases = phases
+        self.phases = tuple(phases)
         self.networks = nn.ModuleDict(networks)
-        self.views = views
+        self.settings = settings
+        self.weights = {
+            f"{phase}/{name}": weight for phase, of in settings.items() for name, weight in of.weights.items()
+        }
         self.recipe = recipe
         self.total_iterations = total_iterations
-        self.temperature = temperature
-        self.weights = weights
-        self.seed = seed
+        self.on_non_finite = on_non_finite
         self.log_every_iterations = log_every_iterations
         self.terms: dict[str, Tensor] = {}
+        self.skipped: Counter[str] = Counter()
+        """How many steps of each phase were left out."""
+        self._finite: dict[str, Tensor] = {}
+
+    @abstractmethod
+    def make_step(self, batch: Batch) -> Step:
+        """What this iteration's phases are given."""
 
     @property
     def iteration(self) -> int:
@@ -75,25 +107,25 @@ class PhasedDetector(AnomalyDetector):
         return [self.recipe.optimizer(network.parameters()) for network in self.networks.values()]
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        step = Step(
-            networks=dict(self.networks.items()),
-            images=to_float(batch.images),
-            views=self.views,
-            temperature=self.temperature,
-            generator=make_generator(self.device, self.seed, "step", self.iteration, self.global_rank),
-        )
+        step = self.make_step(batch)
         learning_rate = self.recipe.rate(self.iteration / self.total_iterations)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
         for phase in self.phases:
-            if (self.iteration + 1) % phase.every == 0:
+            if self.runs(phase):
                 self.descend(phase, step)
+        self._raise_if_not_finite()
         if (self.iteration + 1) % self.log_every_iterations == 0 and self.logger is not None:
             values = {name: float(value) for name, value in self.terms.items()}
             values["train/learning_rate"] = learning_rate
             for logger in self.loggers:
                 logger.log_metrics(values, step=self.iteration + 1)
+
+    def runs(self, phase: Phase) -> bool:
+        """Whether `phase` runs in this iteration."""
+        due = (self.iteration + 1) % phase.every == 0
+        return due and self.iteration >= self.settings[phase.name].start_iteration
 
     def descend(self, phase: Phase, step: Step) -> None:
         """One optimizer step of `phase` on the networks it trains; the others stay as they are."""
@@ -105,17 +137,54 @@ class PhasedDetector(AnomalyDetector):
         for optimizer in optimizers:
             optimizer.zero_grad()
         with frozen(network for name, network in self.networks.items() if name not in phase.trains):
-            terms = phase.objective(step)
-            weighted = [self.weights[phase.name][name] * term for name, term in terms.items()]
-            total = torch.stack(weighted).sum()
+            terms = {_full(phase, name): term for name, term in phase.objective(step).items()}
+            total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
             self.manual_backward(total)
+        norm = self._clip(phase)
+        finite = torch.isfinite(total) & torch.isfinite(norm)
+        logged: Terms = terms | {f"{phase.name}/total": total, f"{phase.name}/gradient_norm": norm}
+        self.terms |= {f"train/{name}": value.detach() for name, value in logged.items()}
+        if self.on_non_finite == "skip" and not finite:
+            self.skipped[phase.name] += 1
+            return
+        self._finite[phase.name] = finite
         for optimizer in optimizers:
             optimizer.step()
-        for name, term in (terms | {"total": total}).items():
-            self.terms[f"train/{phase.name}/{name}"] = term.detach()
+
+    def _clip(self, phase: Phase) -> Tensor:
+        """The norm of the phase's gradient before it is clipped, where that is asked for."""
+        networks = [self.networks[name] for name in phase.trains]
+        parameters = [p for network in networks for p in network.parameters() if p.grad is not None]
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        largest = self.settings[phase.name].gradient_clip
+        if largest is not None:
+            clip_grads_with_norm_(parameters, largest, norm)
+        return norm
+
+    def _raise_if_not_finite(self) -> None:
+        """Look at what all phases of this iteration left, at once: the device is waited for but once."""
+        flags, self._finite = self._finite, {}
+        if not flags or torch.stack(list(flags.values())).all():
+            return
+        phase = next(name for name, finite in flags.items() if not finite)
+        terms = ", ".join(
+            f"{name.removeprefix('train/')} {float(value):.3g}"
+            for name, value in self.terms.items()
+            if name.startswith(f"train/{phase}/")
+        )
+        raise UserError(
+            f"training ended at iteration {self.iteration + 1}: the loss or gradient of line {phase!r} is "
+            f"not finite ({terms}); what was saved before is kept; try a lower optimizer.learning_rate, "
+            f"method.phases.{phase}.gradient_clip=1 or method.on_non_finite=skip"
+        )
 
     @property
     def _optimizers(self) -> list[Any]:
         """One a network, in their order; Lightning gives a single one bare, several in a list."""
         optimizers = self.optimizers()
         return optimizers if isinstance(optimizers, list) else [optimizers]
+
+
+def _full(phase: Phase, term: str) -> str:
+    """A term's name with its line's, which a line made of several has given already."""
+    return term if "/" in term else f"{phase.name}/{term}"

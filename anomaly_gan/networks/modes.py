@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrize import ParametrizationList
 
 
 @contextmanager
@@ -12,15 +13,26 @@ def frozen(networks: Iterable[nn.Module]) -> Iterator[None]:
     """Inside, `networks` work as in training (batch statistics), but nothing of theirs moves.
 
     Gradients still pass through them to their inputs. Freezing the weights alone would leave the running
-    statistics of batch norm moving with every forward pass in training mode.
+    statistics of batch norm and the singular vectors of spectral norm moving with every forward pass in
+    training mode.
     """
     networks = list(networks)
     parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
     norms = [norm for network in networks for norm in batch_norms(network) if norm.track_running_stats]
+    parametrizations = [
+        module
+        for network in networks
+        for parametrized in network.modules()
+        if isinstance(parametrized, ParametrizationList)
+        for module in parametrized
+        if module.training
+    ]
     for parameter in parameters:
         parameter.requires_grad_(False)
     for norm in norms:
         norm.track_running_stats = False
+    for module in parametrizations:
+        module.eval()
     try:
         yield
     finally:
@@ -28,6 +40,8 @@ def frozen(networks: Iterable[nn.Module]) -> Iterator[None]:
             parameter.requires_grad_(True)
         for norm in norms:
             norm.track_running_stats = True
+        for module in parametrizations:
+            module.train()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Pictures of one run: ROC, score histogram, the most and the least anomalous test images."""
+"""Pictures of one run: its scores, its test images, its losses, and what its generator makes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ matplotlib.use("Agg")  # pictures go to files, also where there is no screen
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy import ndarray
 from sklearn.metrics import roc_curve
@@ -89,8 +90,84 @@ def gallery(
     return figure
 
 
+def grid(images: Float[ndarray, "n channels height width"], title: str, columns: int = 16) -> Figure:
+    """Images in [0, 1] side by side, pixel for pixel."""
+    figure, axes = plt.subplots(figsize=_mosaic_size(len(images), columns), layout="constrained")
+    _show(axes, _mosaic(images, columns))
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def reconstructions(
+    pairs: dict[
+        str, tuple[Float[ndarray, "n channels height width"], Float[ndarray, "n channels height width"]]
+    ],
+    title: str,
+) -> Figure:
+    """Images in [0, 1] above what was made of them, one panel a kind of image."""
+    columns = max(len(images) for images, _ in pairs.values())
+    width, height = _mosaic_size(2 * columns, columns)
+    figure, panels = plt.subplots(
+        len(pairs),
+        squeeze=False,
+        figsize=(width, len(pairs) * height),
+        layout="constrained",
+    )
+    for axes, (name, (images, made)) in zip(panels[:, 0], pairs.items(), strict=True):
+        _show(axes, np.concatenate([_mosaic(images, columns), _mosaic(made, columns)]))
+        axes.set_title(name, fontsize=9)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def losses(history: Sequence[dict[str, float]], title: str) -> Figure:
+    """Each phase's total over the iterations, a panel each; names are `train/<phase>/total`."""
+    phases = list(dict.fromkeys(name for point in history for name in point if name != "iteration"))
+    columns = min(3, len(phases))
+    rows = -(-len(phases) // columns)
+    figure, panels = plt.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        sharex=True,
+        figsize=(3.2 * columns, 2 * rows + 0.6),
+        layout="constrained",
+    )
+    for axes in panels.flat[len(phases) :]:
+        axes.set_visible(False)
+    for axes, name in zip(panels.flat, phases, strict=False):
+        points = [(point["iteration"], point[name]) for point in history if name in point]
+        axes.plot(*zip(*points, strict=True), color=NORMAL, linewidth=1)
+        axes.set_title(name.split("/")[1].replace("_", " "), fontsize=9)
+        axes.tick_params(labelsize=7)
+    figure.supxlabel("iteration", fontsize=9)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _mosaic(
+    images: Float[ndarray, "n channels height width"], columns: int
+) -> Float[ndarray, "rows columns channels"]:
+    """Tiles with a line of white between; [rows * (H + 1), columns * (W + 1), C]."""
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    tiles = np.ones((rows * columns, channels, height + 1, width + 1))
+    tiles[:count, :, :height, :width] = images
+    tiles = tiles.reshape(rows, columns, channels, height + 1, width + 1)
+    return tiles.transpose(0, 3, 1, 4, 2).reshape(rows * (height + 1), columns * (width + 1), channels)
+
+
+def _mosaic_size(count: int, columns: int) -> tuple[float, float]:
+    return 0.6 * columns + 0.2, 0.6 * -(-count // columns) + 0.5
+
+
+def _show(axes: Axes, mosaic: Float[ndarray, "height width channels"]) -> None:
+    axes.imshow(mosaic.clip(0, 1).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.axis("off")
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write `figure` as PNG and let go of it."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -1,0 +1,87 @@
+"""Watches the games of the autoencoder: who wins, and whether what is made still varies."""
+
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+
+from anomaly_gan.data.image_set import Batch
+from anomaly_gan.errors import UserError
+from anomaly_gan.methods.phased import PhasedDetector
+from anomaly_gan.metrics.game import accuracy, diversity, normality_distance
+from anomaly_gan.networks.modes import frozen
+from anomaly_gan.objectives import Step
+
+CHECKS_IN_A_ROW = 3
+
+
+class GameHealth(pl.Callback):
+    """Logs `health/*` on the batch just trained on; nothing where there is no generator.
+
+    Judges' accuracies on each kind of input; mean, variance and normality distance of E(x); the diversity of
+    G(h) over that of the batch's inliers. That ratio below `collapse_below` in three checks in a row is a
+    collapse.
+
+    Args:
+        every_iterations: how often.
+        collapse_below: which ratio is too little, in [0, 1).
+        on_collapse: end the training with an error, or say it in the results' notes.
+    """
+
+    def __init__(self, every_iterations: int, collapse_below: float, on_collapse: Literal["raise", "note"]):
+        if every_iterations < 1:
+            raise UserError(f"callbacks.health.every_iterations={every_iterations} must be at least 1")
+        if not 0 <= collapse_below < 1:
+            raise UserError(f"callbacks.health.collapse_below={collapse_below} must be in [0, 1)")
+        self.every_iterations = every_iterations
+        self.collapse_below = collapse_below
+        self.on_collapse = on_collapse
+        self.in_a_row = 0
+        self.notes: list[str] = []
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, PhasedDetector)
+        iteration = pl_module.iteration + 1
+        if iteration % self.every_iterations or not pl_module.generates:
+            return
+        with torch.no_grad(), frozen(pl_module.networks.values()):
+            values = health(pl_module.make_step(batch))
+        for logger in trainer.loggers:
+            logger.log_metrics({f"health/{name}": value for name, value in values.items()}, step=iteration)
+        self.in_a_row = self.in_a_row + 1 if values["diversity"] < self.collapse_below else 0
+        if self.in_a_row == CHECKS_IN_A_ROW:
+            message = (
+                f"the generator collapsed (line 'adversarial', iteration {iteration}): what it makes varied "
+                f"by {values['diversity']:.1%} of what real images do, {CHECKS_IN_A_ROW} checks in a row"
+            )
+            if self.on_collapse == "raise":
+                raise UserError(
+                    f"{message}; what was saved before is kept; try a lower optimizer.learning_rate, "
+                    "method.diff_augment.changes=[color,translation] or callbacks.health.on_collapse=note"
+                )
+            self.notes.append(message)
+
+
+def health(step: Step) -> dict[str, float]:
+    """How the games stand on one batch; `step` as for the lines of Algorithm 1."""
+    networks, inliers, synthetic = step.networks, step.inliers(), step.synthetic()
+    judge = networks["discriminator"]
+    found = {
+        "discriminator_accuracy_real": accuracy(judge(inliers), real=True),
+        "discriminator_accuracy_synthetic": accuracy(judge(synthetic), real=False),
+        "diversity": diversity(synthetic) / max(diversity(inliers), 1e-12),
+    }
+    if "encoder" in networks:
+        encoded, latent_judge = networks["encoder"](inliers), networks["latent_discriminator"]
+        found |= {
+            "discriminator_accuracy_reconstructed": accuracy(judge(step.reconstructed()), real=False),
+            "latent_discriminator_accuracy_drawn": accuracy(latent_judge(step.latents), real=True),
+            "latent_discriminator_accuracy_encoded": accuracy(latent_judge(encoded), real=False),
+            "encoded_mean": float(encoded.mean()),
+            "encoded_variance": float(encoded.var(dim=0).mean()),
+            "encoded_normality_distance": normality_distance(encoded),
+            "drawn_normality_distance": normality_distance(step.latents[: len(encoded)]),
+        }
+    return found

@@ -1,0 +1,38 @@
+"""What the generator makes, on the way."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from anomaly_gan.data.module import OneClassData
+from anomaly_gan.generation import draw_generator
+from anomaly_gan.loggers import log_pictures
+from anomaly_gan.methods.phased import PhasedDetector
+
+
+class GeneratorPictures(pl.Callback):
+    """Draws synthetic images and reconstructions, always of the same latents and images, and logs them.
+
+    Args:
+        at_iterations: after how many iterations; the end is drawn anyway.
+    """
+
+    def __init__(self, at_iterations: Sequence[int] = ()):
+        self.at_iterations = frozenset(at_iterations)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, PhasedDetector)
+        iteration = pl_module.iteration + 1
+        if iteration not in self.at_iterations or not pl_module.generates:
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, OneClassData)
+        folder = Path(trainer.default_root_dir) / "figures" / f"iteration_{iteration}"
+        training = pl_module.training
+        pictures = draw_generator(folder, pl_module, data)
+        pl_module.train(training)
+        log_pictures(trainer.loggers, pictures, iteration)

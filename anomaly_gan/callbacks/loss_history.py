@@ -1,0 +1,29 @@
+"""The losses of each phase over the training, for the picture of them."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+
+from anomaly_gan.methods.phased import PhasedDetector
+
+
+class LossHistory(pl.Callback):
+    """Keeps each phase's total at the iterations that are logged."""
+
+    def __init__(self) -> None:
+        self.points: list[dict[str, float]] = []
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, PhasedDetector)
+        iteration = pl_module.iteration + 1
+        if iteration % pl_module.log_every_iterations == 0:
+            totals = {name: float(term) for name, term in pl_module.terms.items() if name.endswith("/total")}
+            self.points.append({"iteration": iteration} | totals)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"points": self.points}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.points = state_dict["points"]

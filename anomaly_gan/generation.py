@@ -1,0 +1,89 @@
+"""What a detector's generator makes: pictures of it, and how near it comes to real images."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from anomaly_gan.data.image_set import ImageSet
+from anomaly_gan.data.module import OneClassData
+from anomaly_gan.evaluation import FloatBatches
+from anomaly_gan.methods.base import AnomalyDetector
+from anomaly_gan.metrics.generator import feature_network, generator_quality
+from anomaly_gan.reporting import figures
+from anomaly_gan.transforms.convert import to_float
+from anomaly_gan.types import Images
+
+SHOWN = 64
+"""Synthetic images in a picture."""
+
+PAIRS = 10
+"""Inliers, and as many outliers, shown beside their reconstructions."""
+
+
+def quality(detector: AnomalyDetector, data: OneClassData, inception_weights: str | None) -> dict[str, Any]:
+    """How near synthetic images come to real ones, as `generator_quality` says it.
+
+    As many synthetic images as there are training images of the class, against these; beside it the floor:
+    the class's test images against them.
+
+    Args:
+        detector: one that generates.
+        data: set up.
+        inception_weights: of FID's network, a file or "download"; None: a stand-in that needs no file.
+    """
+    network = feature_network(inception_weights).to(detector.device)
+    test = _of_normal_class(data)
+    return generator_quality(
+        network,
+        _synthetic(detector, len(data.train), data.evaluation_batch_size),
+        FloatBatches(data.bank_loader(), detector.device, "reading normal images"),
+        None if test is None else (_floats(test, rows, detector) for rows in _slices(test, data)),
+    )
+
+
+def draw_generator(folder: Path, detector: AnomalyDetector, data: OneClassData) -> dict[str, Path]:
+    """Draw what `detector` makes into `folder`; the files by what they show.
+
+    Always the same latents, and the same images: those at the start of the test set, where there is one.
+    """
+    pictures = {"synthetic": folder / "synthetic.png"}
+    title = f"{data.name}, normal: {data.class_names[data.normal_index]}"
+    synthetic = detector.generate(SHOWN, "pictures").cpu().numpy()
+    figures.save(figures.grid(synthetic, f"{title}: synthetic images"), pictures["synthetic"])
+    if detector.reconstructs:
+        pictures["reconstructions"] = folder / "reconstructions.png"
+        panels = {"normal training images": data.train.subset(range(min(PAIRS, len(data.train))))}
+        if data.test is not None:
+            is_normal = data.test.labels == data.normal_index
+            normal, anomalous = is_normal.nonzero().flatten(), (~is_normal).nonzero().flatten()
+            panels["normal test images"] = data.test.subset(normal[:PAIRS])
+            panels["anomalous test images"] = data.test.subset(anomalous[:PAIRS])
+        pairs = {}
+        for name, images in panels.items():
+            if len(images):
+                real = _floats(images, range(len(images)), detector)
+                pairs[name] = (real.cpu().numpy(), detector.reconstruct(real).cpu().numpy())
+        figure = figures.reconstructions(pairs, f"{title}: above the image, below what the model makes of it")
+        figures.save(figure, pictures["reconstructions"])
+    return pictures
+
+
+def _of_normal_class(data: OneClassData) -> ImageSet | None:
+    if data.test is None:
+        return None
+    rows = (data.test.labels == data.normal_index).nonzero().flatten()
+    return data.test.subset(rows) if len(rows) else None
+
+
+def _slices(images: ImageSet, data: OneClassData) -> list[range]:
+    size = data.evaluation_batch_size
+    return [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+
+
+def _floats(images: ImageSet, rows: range, detector: AnomalyDetector) -> Images:
+    return to_float(images[rows].images.to(detector.device))
+
+
+def _synthetic(detector: AnomalyDetector, count: int, at_a_time: int) -> Iterator[Images]:
+    for batch, start in enumerate(range(0, count, at_a_time)):
+        yield detector.generate(min(at_a_time, count - start), "quality", batch)

@@ -1,0 +1,41 @@
+"""The two sides of the adversarial games (eqs. 7 and 9), on logits.
+
+As printed, the networks that judge minimise log D(real) + log(1 - D(made)) and the others maximise it: the
+GAN objective (Goodfellow et al., 2014) with its sign lost. Here every side minimises what it is given.
+"""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from anomaly_gan.types import Scalar
+
+Form = Literal["non_saturating", "saturating", "hinge"]
+"""What the sides minimise; the first two differ in the maker's side only."""
+
+Logits = Float[Tensor, " batch"]
+
+
+def judge_real(logits: Logits, form: Form) -> Scalar:
+    """The judge's loss on real inputs: -log D, or max(0, 1 - logit); mean, in nats or logits."""
+    return (F.relu(1 - logits) if form == "hinge" else F.softplus(-logits)).mean()
+
+
+def judge_made(logits: Logits, form: Form) -> Scalar:
+    """The judge's loss on made inputs: -log(1 - D), or max(0, 1 + logit)."""
+    return (F.relu(1 + logits) if form == "hinge" else F.softplus(logits)).mean()
+
+
+def make_real(logits: Logits, form: Form) -> Scalar:
+    """The maker's loss on the judge's logits of what it made: the lower, the more it passes for real.
+
+    non_saturating: -log D (Goodfellow et al., 2014); saturating: log(1 - D), eq. 7 to the letter; hinge:
+    minus the logit (Miyato et al., 2018).
+    """
+    if form == "non_saturating":
+        return F.softplus(-logits).mean()
+    if form == "saturating":
+        return -F.softplus(logits).mean()
+    return -logits.mean()
