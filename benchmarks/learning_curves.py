@@ -62,7 +62,7 @@ def main() -> None:
             )
         axes.set(xlabel="iterations of 32 images", title=f"{runs[0].dataset}, normal: {normal_class}")
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(frameon=False, loc="center right")
     panels[0, 0].set_ylabel("AUROC, %")
     figure.savefig(arguments.out, dpi=110)
 

@@ -25,6 +25,7 @@ from anomaly_gan.objectives import Step, feature
 from anomaly_gan.randomness import make_generator
 from anomaly_gan.results import machine, versions
 from anomaly_gan.transforms.augment import Augment
+from anomaly_gan.transforms.diff_augment import DiffAugment
 from anomaly_gan.transforms.shifts import Rotations
 from anomaly_gan.transforms.views import ShiftedViews
 
@@ -37,8 +38,18 @@ def ours(network: FeatureExtractor, images: Tensor) -> Callable[[], None]:
     iteration = iter(range(10**9))
 
     def step() -> None:
-        generator = make_generator("cpu", 0, "step", next(iteration))
-        terms = feature(Step({"feature_extractor": network}, images, views, 0.5, generator))
+        inputs = Step(
+            networks={"feature_extractor": network},
+            images=images,
+            latents=torch.empty(0, 0),  # of the autoencoder's lines
+            views=views,
+            temperature=0.5,
+            adversarial="non_saturating",
+            diff_augment=DiffAugment(),
+            generator_side=32,
+            generator=make_generator("cpu", 0, "step", next(iteration)),
+        )
+        terms = feature(inputs)
         optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()

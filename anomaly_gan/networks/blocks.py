@@ -18,7 +18,7 @@ SIZES = (16, 32, 64, 128)
 BOTTOM = 4
 """Side in pixels of the smallest feature map."""
 
-FeatureMap = Float[Tensor, "batch channels height width"]
+FeatureMap = Float[Tensor, "batch _channels _height _width"]
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
