@@ -8,7 +8,7 @@ from anomaly_gan.data.image_set import ImageSet
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.evaluation import FloatBatches
 from anomaly_gan.methods.base import AnomalyDetector
-from anomaly_gan.metrics.generator import feature_network, generator_quality
+from anomaly_gan.metrics.generator import FeatureNetwork, generator_quality
 from anomaly_gan.reporting import figures
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import Images
@@ -20,7 +20,7 @@ PAIRS = 10
 """Inliers, and as many outliers, shown beside their reconstructions."""
 
 
-def quality(detector: AnomalyDetector, data: OneClassData, inception_weights: str | None) -> dict[str, Any]:
+def quality(detector: AnomalyDetector, data: OneClassData, network: FeatureNetwork) -> dict[str, Any]:
     """How near synthetic images come to real ones, as `generator_quality` says it.
 
     As many synthetic images as there are training images of the class, against these; beside it the floor:
@@ -29,9 +29,9 @@ def quality(detector: AnomalyDetector, data: OneClassData, inception_weights: st
     Args:
         detector: one that generates.
         data: set up.
-        inception_weights: of FID's network, a file or "download"; None: a stand-in that needs no file.
+        network: whose features are compared.
     """
-    network = feature_network(inception_weights).to(detector.device)
+    network.to(detector.device)
     test = _of_normal_class(data)
     return generator_quality(
         network,

@@ -10,14 +10,16 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from anomaly_gan.losses.adversarial import Form, Logits, judge_made, judge_real, make_real
+from anomaly_gan.losses.adversarial import Form, judge_made, judge_real, make_real
 from anomaly_gan.losses.contrastive import nt_xent, shift_classification
 from anomaly_gan.losses.reconstruction import dissimilarity, latent_error, pixel_error
 from anomaly_gan.transforms.diff_augment import DiffAugment
+from anomaly_gan.transforms.geometry import Resized
 from anomaly_gan.transforms.views import ShiftedViews
-from anomaly_gan.types import Images, Latents, Scalar
+from anomaly_gan.types import Images, Scalar
 
 Terms = dict[str, Scalar]
 
@@ -30,7 +32,7 @@ class Step:
     """By the names of the phase table."""
     images: Images
     """X: the batch of real inliers, [B, C, H, W] in [0, 1]."""
-    latents: Latents
+    latents: Float[Tensor, "draws latent"]
     """h: draws of N(0, I), [kB, L]; one or more for each inlier."""
     views: ShiftedViews
     """The shifts S and the augmentation T."""
@@ -78,7 +80,7 @@ class SharedStep(Step):
         return self._reconstructed
 
 
-def resized(images: Images, side: int) -> Images:
+def resized(images: Images, side: int) -> Resized:
     """`images` with sides of `side` pixels; themselves where they have it."""
     if images.shape[-1] == side:
         return images
@@ -112,7 +114,9 @@ def pass_for_real(step: Step, made: Mapping[str, Images]) -> Terms:
     return {name: make_real(values, step.adversarial) for name, values in zip(made, logits, strict=True)}
 
 
-def _discriminate(step: Step, batches: list[Images]) -> list[Logits]:
+def _discriminate(
+    step: Step, batches: list[Float[Tensor, "_ channels height width"]]
+) -> list[Float[Tensor, "_"]]:
     # One pass for all: D has no batch norm, and its spectral norm moves on once a step.
     images = step.diff_augment(torch.cat(batches), step.generator)
     logits = step.networks["discriminator"](images)

@@ -15,6 +15,7 @@ from anomaly_gan.evaluation import TestScores, fit_scorer, score_test_set, why_n
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.methods.raw_pixels import RawPixels
 from anomaly_gan.metrics.auroc import bootstrap_interval
+from anomaly_gan.metrics.generator import FeatureNetwork
 from anomaly_gan.reporting import figures
 from anomaly_gan.results import RESULT_FILE, SCORES_FILE, RunResult, machine, versions, write_csv
 from anomaly_gan.scoring.scores import PARTS
@@ -34,9 +35,9 @@ def finish(
     trained_iterations: int,
     seconds: Mapping[str, float],
     curve: list[dict[str, Any]],
-    losses: Sequence[dict[str, float]] = (),
+    losses: Sequence[dict[str, int | float]] = (),
     notes: Sequence[str] = (),
-    inception_weights: str | None = None,
+    feature_network: FeatureNetwork | None = None,
     already_fitted: bool = False,
 ) -> RunResult:
     """Fit the scorer, score the test set and write detector, scores, pictures and `result.json`.
@@ -52,7 +53,7 @@ def finish(
         curve: AUROCs on the way.
         losses: of each phase on the way, for the picture of them.
         notes: what the training warned of.
-        inception_weights: see `generation.quality`.
+        feature_network: with whose features synthetic images are compared to real ones; None: they are not.
         already_fitted: the detector comes from a file and has its bank.
     """
     seconds = dict(seconds)
@@ -88,9 +89,9 @@ def finish(
         aurocs = dict.fromkeys(detector.score_all(one))
         intervals = dict.fromkeys(aurocs)
     generator = None
-    if detector.generates:
+    if detector.generates and feature_network is not None:
         start = time.perf_counter()
-        generator = generation.quality(detector, data, inception_weights)
+        generator = generation.quality(detector, data, feature_network)
         seconds["generator"] = time.perf_counter() - start
     parts = {name for name in aurocs if name.removesuffix("_ens") in PARTS}
     ranking = [name for name in aurocs if name not in parts and name != RawPixels.primary]

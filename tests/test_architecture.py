@@ -48,8 +48,8 @@ SMALL = {"types", "errors"}
         ("objectives", {"losses", "transforms", "networks"}),
         ("algorithm", {"objectives"}),
         ("data", {"progress", "randomness"}),
-        ("methods", {"algorithm", "objectives", "networks", "scoring", "transforms", "optimizers"}
-         | {"randomness", "data"}),
+        ("methods", {"algorithm", "objectives", "losses", "networks", "scoring", "transforms"}
+         | {"optimizers", "randomness", "data"}),
         ("reporting", {"results"}),
         ("results", set()),
         ("inference", {"checkpoint", "data", "methods", "transforms"}),

@@ -24,15 +24,15 @@ class GameHealth(pl.Callback):
 
     Args:
         every_iterations: how often.
-        collapse_below: which ratio is too little, in [0, 1).
+        collapse_below: which ratio is too little, at least 0.
         on_collapse: end the training with an error, or say it in the results' notes.
     """
 
     def __init__(self, every_iterations: int, collapse_below: float, on_collapse: Literal["raise", "note"]):
         if every_iterations < 1:
             raise UserError(f"callbacks.health.every_iterations={every_iterations} must be at least 1")
-        if not 0 <= collapse_below < 1:
-            raise UserError(f"callbacks.health.collapse_below={collapse_below} must be in [0, 1)")
+        if collapse_below < 0:
+            raise UserError(f"callbacks.health.collapse_below={collapse_below} must be at least 0")
         self.every_iterations = every_iterations
         self.collapse_below = collapse_below
         self.on_collapse = on_collapse

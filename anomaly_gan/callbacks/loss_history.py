@@ -11,7 +11,7 @@ class LossHistory(pl.Callback):
     """Keeps each phase's total at the iterations that are logged."""
 
     def __init__(self) -> None:
-        self.points: list[dict[str, float]] = []
+        self.points: list[dict[str, int | float]] = []
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -20,7 +20,7 @@ class LossHistory(pl.Callback):
         iteration = pl_module.iteration + 1
         if iteration % pl_module.log_every_iterations == 0:
             totals = {name: float(term) for name, term in pl_module.terms.items() if name.endswith("/total")}
-            self.points.append({"iteration": iteration} | totals)
+            self.points.append({"iteration": iteration, **totals})
 
     def state_dict(self) -> dict[str, Any]:
         return {"points": self.points}

@@ -12,6 +12,7 @@ from anomaly_gan.config import build
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.device import choose
 from anomaly_gan.errors import UserError
+from anomaly_gan.metrics.generator import feature_network
 
 
 def main(config: DictConfig, folder: Path) -> int:
@@ -28,6 +29,7 @@ def main(config: DictConfig, folder: Path) -> int:
         trained_with = trained_with | {"method": trained_with["method"] | {"primary": plain["primary"]}}
     detector = checkpoint.Checkpoint(file.path, trained_with, file.data, file.state_dict).build()
     detector.to(choose(plain["device"]))
+    network = feature_network(**plain["generator_metrics"]) if detector.generates else None
     folder.mkdir(parents=True, exist_ok=True)
     result = runs.finish(
         folder,
@@ -38,7 +40,7 @@ def main(config: DictConfig, folder: Path) -> int:
         trained_iterations=0,
         seconds={},
         curve=[],
-        **plain["generator_metrics"],
+        feature_network=network,
         already_fitted=True,
     )
     print(runs.summary(result, Path(os.path.relpath(folder))))

@@ -23,6 +23,7 @@ from anomaly_gan.errors import UserError
 from anomaly_gan.loggers import close, log_pictures
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.methods.phased import PhasedDetector
+from anomaly_gan.metrics.generator import feature_network
 from anomaly_gan.results import RunResult, write_atomically
 
 
@@ -58,6 +59,8 @@ def train(config: dict[str, Any], folder: Path) -> RunResult:
     data.setup()
     pl.seed_everything(config["seed"], verbose=False)  # of the initial weights
     detector = build_method(config["method"], data.describe())
+    # A file that cannot be used is refused now, not after the training.
+    network = feature_network(**config["generator_metrics"]) if detector.generates else None
     resume = _checkpoint_to_resume(config, data)
     callbacks = build(config["callbacks"], "callbacks", ("callbacks",))
     loggers = {
@@ -110,7 +113,7 @@ def train(config: dict[str, Any], folder: Path) -> RunResult:
             curve=curve.points,
             losses=callbacks["loss_history"].points,
             notes=[*_skipped(detector), *callbacks["health"].notes],
-            **config["generator_metrics"],
+            feature_network=network,
         )
         found = {f"test/auroc_{name}": value for name, value in result.auroc.items() if value is not None}
         for logger in trainer.loggers:

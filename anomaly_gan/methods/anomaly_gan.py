@@ -179,12 +179,16 @@ class AnomalyGAN(PhasedDetector):
 
     @torch.no_grad()
     def generate(self, count: int, *purpose: int | str) -> Images:
+        if not self.generates:
+            return super().generate(count, *purpose)
         self.eval()
         latents = self.draw_latents(count, *purpose)
         return torch.cat([self._maker(part) for part in latents.split(self.chunk)])
 
     @torch.no_grad()
     def reconstruct(self, images: Images) -> Images:
+        if not self.reconstructs:
+            return super().reconstruct(images)
         self.eval()
         latents = self.networks["encoder"](resized(images, self.generator_side))
         return resized(self._maker(latents), self.image_size)

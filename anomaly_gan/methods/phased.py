@@ -59,8 +59,8 @@ class PhasedDetector(AnomalyDetector):
         recipe: optimizer and learning-rate schedule of every network.
         total_iterations: length of the training, for the schedule.
         on_non_finite: what becomes of a loss or gradient that is not a number: raise ends the training with
-            the phase's name before anything of that iteration is saved; skip leaves out the phase's step and
-            counts it (and so waits for the device in every phase).
+            the phase's name before anything of that iteration is saved; skip leaves the phase's networks as
+            they were and counts it (and so waits for the device in every phase).
         log_every_iterations: how often the terms go to the loggers.
     """
 
@@ -77,6 +77,8 @@ class PhasedDetector(AnomalyDetector):
     ):
         if log_every_iterations < 1:
             raise UserError(f"log_every_iterations={log_every_iterations} must be at least 1")
+        for name, of in settings.items():
+            of.check(name)
         super().__init__()
         self.automatic_optimization = False
         self.phases = tuple(phases)
@@ -136,9 +138,11 @@ class PhasedDetector(AnomalyDetector):
         ]
         for optimizer in optimizers:
             optimizer.zero_grad()
+        buffers = self._running_state(phase) if self.on_non_finite == "skip" else []
+        before = [buffer.clone() for buffer in buffers]
         with frozen(network for name, network in self.networks.items() if name not in phase.trains):
             terms = {_full(phase, name): term for name, term in phase.objective(step).items()}
-            total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+            total = torch.stack([self._weight(name) * term for name, term in terms.items()]).sum()
             self.manual_backward(total)
         norm = self._clip(phase)
         finite = torch.isfinite(total) & torch.isfinite(norm)
@@ -146,10 +150,21 @@ class PhasedDetector(AnomalyDetector):
         self.terms |= {f"train/{name}": value.detach() for name, value in logged.items()}
         if self.on_non_finite == "skip" and not finite:
             self.skipped[phase.name] += 1
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)  # running statistics have seen what is not finite
             return
         self._finite[phase.name] = finite
         for optimizer in optimizers:
             optimizer.step()
+
+    def _weight(self, term: str) -> float:
+        if term not in self.weights:
+            phase, name = term.split("/")
+            raise UserError(f"method.phases.{phase}.weights.{name} must be given")
+        return self.weights[term]
+
+    def _running_state(self, phase: Phase) -> list[Tensor]:
+        return [buffer for name in phase.trains for buffer in self.networks[name].buffers()]
 
     def _clip(self, phase: Phase) -> Tensor:
         """The norm of the phase's gradient before it is clipped, where that is asked for."""

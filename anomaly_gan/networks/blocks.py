@@ -29,7 +29,7 @@ def levels(image_size: int) -> int:
         UserError: there are no networks for that size.
     """
     if image_size not in SIZES:
-        raise UserError(f"generator_image_size={image_size}: give one of {', '.join(map(str, SIZES))}")
+        raise UserError(f"networks.image_size={image_size}: give one of {', '.join(map(str, SIZES))}")
     return (image_size // BOTTOM).bit_length() - 1
 
 

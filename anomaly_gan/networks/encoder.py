@@ -52,7 +52,7 @@ def standard_encoder(image_size: int, channels: int, width: int, latent_size: in
     """The mirror of `standard_generator`: convolution for deconvolution.
 
     Millions of parameters at width 64, three channels, L = 128:
-    1.18 (16 pixels), 3.81 (32), 13.2 (64), 30.0 (128).
+    1.18 (16 pixels), 3.80 (32), 13.2 (64), 30.0 (128).
     """
     maps = halving_channels(image_size, width)[::-1]
     layers: list[nn.Module] = [

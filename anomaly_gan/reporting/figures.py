@@ -120,7 +120,7 @@ def reconstructions(
     return figure
 
 
-def losses(history: Sequence[dict[str, float]], title: str) -> Figure:
+def losses(history: Sequence[dict[str, int | float]], title: str) -> Figure:
     """Each phase's total over the iterations, a panel each; names are `train/<phase>/total`."""
     phases = list(dict.fromkeys(name for point in history for name in point if name != "iteration"))
     columns = min(3, len(phases))

@@ -29,7 +29,7 @@ class DiffAugment:
     changes: Sequence[Change] = ()
 
     def __call__(self, images: Images, generator: torch.Generator) -> Images:
-        """[B, C, H, W] in [0, 1] -> the same shape; colours may leave the range by up to .6.
+        """[B, C, H, W] in [0, 1] -> the same shape; colours may leave the range.
 
         `generator` is on the images' device.
         """
@@ -69,11 +69,12 @@ def _translation(images: Images, generator: torch.Generator) -> Images:
 
 def _cutout(images: Images, generator: torch.Generator) -> Images:
     batch, _, height, width = images.shape
-    centre = torch.rand(2, batch, generator=generator, device=images.device)
-    far = [
-        (torch.arange(side, device=images.device) - (side * where).floor()[:, None]).abs()
-        > side * _CUTOUT_SIDE / 2
-        for side, where in zip((height, width), centre, strict=True)
-    ]
-    kept = far[0][:, None, :, None] | far[1][:, None, None, :]  # [B, 1, H, W]
+    centres = torch.rand(2, batch, generator=generator, device=images.device)
+    kept_along = []
+    for side, centre in zip((height, width), centres, strict=True):
+        length = round(side * _CUTOUT_SIDE)
+        first = (side * centre).floor()[:, None] - length // 2
+        place = torch.arange(side, device=images.device)
+        kept_along.append((place < first) | (place >= first + length))
+    kept = kept_along[0][:, None, :, None] | kept_along[1][:, None, None, :]  # [B, 1, H, W]
     return torch.where(kept, images, 0.5)

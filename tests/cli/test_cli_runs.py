@@ -12,6 +12,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 from sklearn.metrics import roc_auc_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from anomaly_gan import checkpoint
 from anomaly_gan.cli.main import COMMANDS, config_folder
@@ -36,6 +37,7 @@ def test_a_run_leaves_config_result_scores_pictures_log_and_detector(trained: Pa
         "scores.csv",
         "log/metrics.csv",
         "log/hparams.yaml",
+        "figures/losses.png",
         "figures/roc.png",
         "figures/scores_by_class.png",
         "figures/most_anomalous.png",
@@ -169,6 +171,7 @@ def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
         "callbacks.checkpoint.every_minutes=0.0001",
     )
     settings += ("optimizer=csi_sgd",)  # its learning rate moves, and its momentum must travel
+    settings += ("optimizer.learning_rate=0.001", "ablation=full", "method.generator_average=0.9")
     assert command(*settings, "name=whole").code == 0
     step = PhasedDetector.training_step
 
@@ -200,13 +203,24 @@ def test_dashboards_get_the_numbers_without_a_network(
     command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logger: str
 ) -> None:
     monkeypatch.setenv("WANDB_SILENT", "true")
-    outcome = command("train", "debug=fast", f"logger={logger}", "name=mine")
+    outcome = command("train", "debug=fast", "ablation=full", f"logger={logger}", "name=mine")
     assert outcome.code == 0, outcome.err
     (folder,) = (tmp_path / "runs" / "mine").iterdir()
     patterns = {
         "tensorboard": "tensorboard/events.out.tfevents.*",
         "wandb": "wandb/offline-run-*/run-*.wandb",
     }
+    if logger == "tensorboard":
+        events = EventAccumulator(str(folder / "tensorboard"))
+        events.Reload()
+        pictures = events.Tags()["images"]
+        assert len(events.Images("pictures/synthetic")) == 2  # on the way and at the end
+    else:
+        pictures = [
+            f"pictures/{path.stem.rsplit('_', 2)[0]}"
+            for path in folder.glob("wandb/offline-run-*/files/media/images/pictures/*.png")
+        ]
+    assert {"pictures/synthetic", "pictures/reconstructions", "pictures/losses"} <= set(pictures)
     written = list(folder.glob(patterns[logger]))
     assert written
     assert all(file.stat().st_size > 0 for file in written)
@@ -228,7 +242,15 @@ def test_every_experiment_composes_with_objects_that_can_be_built(command, exper
 
 
 @pytest.mark.parametrize(
-    "choice", ["optimizer=adam", "optimizer=csi_lars", "optimizer=csi_sgd", "trainer=cpu", "score=paper"]
+    "choice",
+    [
+        "optimizer=adam",
+        "optimizer=csi_lars",
+        "optimizer=csi_sgd",
+        "trainer=cpu",
+        "score=paper",
+        "ablation=csi_g",
+    ],
 )
 def test_every_choice_of_a_group_runs(command, choice: str) -> None:
     outcome = command("train", "debug=fast", choice)

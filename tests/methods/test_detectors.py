@@ -13,14 +13,15 @@ from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.methods.raw_pixels import RawPixels
 from anomaly_gan.scoring.scores import PARTS, SCORES
 
-METHODS = ["anomaly_gan", "raw_pixels"]
+ABLATIONS = ["csi", "csi_g", "full"]
+METHODS = [*ABLATIONS, "raw_pixels"]
 
 
 @pytest.fixture
 def fitted(make_detector) -> Callable[[str], AnomalyDetector]:
     def make(method: str) -> AnomalyDetector:
         torch.manual_seed(0)
-        detector = make_detector() if method == "anomaly_gan" else RawPixels()
+        detector = RawPixels() if method == "raw_pixels" else make_detector(ablation=method)
         detector.fit_scorer(normal_images().split(7))
         return detector
 
@@ -77,7 +78,7 @@ def test_scoring_changes_nothing_in_the_detector(fitted, method: str) -> None:
 
 def test_scores_of_all_forms_and_parts_are_given(fitted) -> None:
     names = {name + form for name in SCORES + PARTS for form in ("", "_ens")}
-    assert set(fitted("anomaly_gan").score_all(test_images())) == names
+    assert set(fitted("csi").score_all(test_images())) == names
 
 
 def test_without_an_ensemble_there_are_no_ensemble_scores(make_detector) -> None:
@@ -174,34 +175,83 @@ def test_raw_pixels_is_the_distance_to_the_nearest_normal_image(fitted) -> None:
     torch.testing.assert_close(fitted("raw_pixels").score(test_images()), torch.from_numpy(expected).float())
 
 
-def test_a_detector_scores_the_same_after_a_trip_through_its_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_says_what_pictures_it_can_make(fitted, method: str) -> None:
+    detector = fitted(method)
+    assert detector.generates == (method in ("csi_g", "full"))
+    assert detector.reconstructs == (method == "full")
+
+
+@pytest.mark.parametrize("method", ["csi_g", "full"])
+def test_generated_images_are_in_range_and_the_same_for_the_same_purpose(fitted, method: str) -> None:
+    detector = fitted(method)
+    before = torch.get_rng_state()
+    images = detector.train().generate(70, "pictures")  # more than a chunk
+    assert images.shape == (70, 1, 16, 16)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert len(images.flatten(1).unique(dim=0)) == 70
+    assert torch.equal(detector.generate(70, "pictures"), images)
+    assert not torch.isclose(detector.generate(70, "metrics"), images).all()
+    assert not torch.isclose(detector.generate(70, "pictures", 1), images).all()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_reconstruction_has_the_shape_and_range_of_its_image_and_depends_on_it_alone(fitted) -> None:
+    detector, images = fitted("full").train(), test_images()
+    made = detector.reconstruct(images)
+    assert made.shape == images.shape
+    assert made.min() >= 0
+    assert made.max() <= 1
+    assert torch.equal(detector.reconstruct(images), made)
+    assert len(made.flatten(1).unique(dim=0)) == 9
+    alone = torch.cat([detector.reconstruct(image[None]) for image in images])
+    torch.testing.assert_close(alone, made, rtol=1e-4, atol=1e-5)
+
+
+def test_making_pictures_changes_nothing_in_the_detector(fitted) -> None:
+    detector = fitted("full").train()
+    before = copy.deepcopy(detector.state_dict())
+    assert not detector.generate(3, "test").requires_grad
+    assert not detector.reconstruct(test_images()).requires_grad
+    for name, value in detector.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("method", ["raw_pixels", "csi"])
+def test_a_method_without_a_generator_generates_nothing(fitted, method: str) -> None:
+    with pytest.raises(TypeError, match="generates nothing"):
+        fitted(method).generate(3, "test")
+
+
+@pytest.mark.parametrize("method", ["raw_pixels", "csi", "csi_g"])
+def test_a_method_without_an_encoder_reconstructs_nothing(fitted, method: str) -> None:
+    with pytest.raises(TypeError, match="reconstructs nothing"):
+        fitted(method).reconstruct(test_images())
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize("average", [None, 0.5])
+def test_a_detector_scores_and_draws_the_same_after_a_trip_through_its_file(
+    small_method, tmp_path: Path, ablation: str, average: float | None
+) -> None:
     torch.manual_seed(3)
+    method = small_method(ablation=ablation, generator_average=average)
     data = {"image_size": 16, "channels": 1, "iterations": 1}
-    detector = checkpoint.build_method(METHOD, data)
+    detector = checkpoint.build_method(method, data)
+    if detector.average is not None:  # not what a new one starts with
+        detector.average.update_parameters(detector.networks["generator"])
+        with torch.no_grad():
+            for parameter in detector.networks["generator"].parameters():
+                parameter.add_(0.1)
+        detector.average.update_parameters(detector.networks["generator"])
     detector.fit_scorer([normal_images()])
-    checkpoint.save(tmp_path / "detector.ckpt", detector, {"method": METHOD}, data)
+    checkpoint.save(tmp_path / "detector.ckpt", detector, {"method": method}, data)
     loaded = checkpoint.read(tmp_path).build()
     for name, values in detector.score_all(test_images()).items():
         assert torch.equal(loaded.score_all(test_images())[name], values), name
-
-
-METHOD = {
-    "_target_": "anomaly_gan.methods.anomaly_gan.AnomalyGAN",
-    "ablation": "csi",
-    "width": 8,
-    "embedding_size": 12,
-    "views": {
-        "_target_": "anomaly_gan.transforms.views.ShiftedViews",
-        "shifts": {"_target_": "anomaly_gan.transforms.shifts.Rotations"},
-        "augment": {"_target_": "anomaly_gan.transforms.augment.Augment"},
-    },
-    "optimizer": {"_target_": "anomaly_gan.optimizers.Adam"},
-    "temperature": 0.5,
-    "weights": {},
-    "seed": 0,
-    "log_every_iterations": 1,
-    "primary": "csi",
-    "ensemble": 1,
-    "chunk": 64,
-    "recalibrate_batch_norm": True,
-}
+    if detector.generates:
+        assert torch.equal(loaded.generate(4, "test"), detector.generate(4, "test"))
+        assert torch.equal(loaded.draw_latents(4, "test"), detector.draw_latents(4, "test"))
+    if detector.reconstructs:
+        assert torch.equal(loaded.reconstruct(test_images()), detector.reconstruct(test_images()))

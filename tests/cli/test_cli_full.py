@@ -1,0 +1,121 @@
+"""All of Algorithm 1 from the command line: what it leaves, and how it ends when a game goes wrong."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from anomaly_gan.algorithm import FULL
+from anomaly_gan.cli.main import main
+
+FULL_FAST = ("train", "debug=fast", "ablation=full", "callbacks.health.every_iterations=2")
+
+
+@pytest.fixture(scope="module")
+def trained_full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny run of all of Algorithm 1 on digits."""
+    runs = tmp_path_factory.mktemp("full")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["anomaly-gan", *FULL_FAST, f"paths.runs={runs}"])
+        with pytest.raises(SystemExit) as stop:
+            main()
+    assert not stop.value.code
+    (folder,) = (runs / "digits").iterdir()
+    return folder
+
+
+def test_a_run_draws_what_its_generator_makes_on_the_way_and_at_the_end(trained_full: Path) -> None:
+    for folder in (trained_full / "figures", trained_full / "figures" / "iteration_2"):
+        assert (folder / "synthetic.png").stat().st_size > 1000
+        assert (folder / "reconstructions.png").stat().st_size > 1000
+    assert (trained_full / "figures" / "losses.png").exists()
+
+
+def test_the_result_says_how_near_synthetic_images_come(trained_full: Path) -> None:
+    result = json.loads((trained_full / "result.json").read_text())
+    found = result["generator"]
+    assert found["network"] == "random_resnet18"
+    assert found["counts"]["generated"] == found["counts"]["train"] == result["counts"]["train"]
+    assert found["counts"]["test"] == result["counts"]["test_normal"]
+    # Real images of the class come nearer than those of an untrained generator.
+    name = "frechet_random_resnet18"
+    assert found["floor"][name] < found["generated"][name]
+    assert "fid" not in found["generated"]
+    assert result["seconds"]["generator"] > 0
+
+
+def test_the_log_has_every_line_of_the_algorithm_and_the_health_of_the_game(trained_full: Path) -> None:
+    with (trained_full / "log" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    columns = set(rows[0])
+    for phase in FULL:
+        assert {f"train/{phase.name}/total", f"train/{phase.name}/gradient_norm"} <= columns
+    health = {
+        name: [float(row[f"health/{name}"]) for row in rows if row[f"health/{name}"]]
+        for name in (
+            "discriminator_accuracy_real",
+            "discriminator_accuracy_synthetic",
+            "discriminator_accuracy_reconstructed",
+            "latent_discriminator_accuracy_drawn",
+            "latent_discriminator_accuracy_encoded",
+            "encoded_mean",
+            "encoded_variance",
+            "encoded_normality_distance",
+            "drawn_normality_distance",
+            "diversity",
+        )
+    }
+    assert all(len(values) == 2 for values in health.values())  # after 2 and 4 iterations
+    assert all(0 <= value <= 1 for name in health if "accuracy" in name for value in health[name])
+    assert all(value > 0 for value in health["diversity"])
+
+
+def test_evaluating_gives_the_same_figures_of_the_generator(command, trained_full: Path) -> None:
+    outcome = command("evaluate", f"checkpoint={trained_full}", "paths.runs=again")
+    assert outcome.code == 0, outcome.err
+    (folder,) = Path("again/evaluate").iterdir()
+    again, before = (json.loads((f / "result.json").read_text()) for f in (folder, trained_full))
+    for name, value in before["generator"]["generated"].items():
+        assert again["generator"]["generated"][name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
+    assert (folder / "figures" / "synthetic.png").exists()
+
+
+def test_weights_of_inception_that_are_not_there_are_named_before_the_training(command) -> None:
+    outcome = command(*FULL_FAST, "generator_metrics.inception_weights=nowhere.pth")
+    assert outcome.code == 2
+    assert "inception_weights=nowhere.pth" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not Path("runs").exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_its_line_and_keeps_the_last_good_state(command) -> None:
+    outcome = command(
+        *FULL_FAST,
+        "optimizer.learning_rate=1e30",
+        "callbacks.checkpoint.every_minutes=0.0",
+        "callbacks.learning_curve.at_iterations=[]",
+    )
+    assert outcome.code == 2
+    (line,) = (line for line in outcome.err.splitlines() if line.startswith("anomaly-gan: "))
+    assert "training ended at iteration 2: the loss or gradient of line 'feature' is not finite" in line
+    assert "method.on_non_finite=skip" in line
+    (folder,) = Path("runs/digits").iterdir()
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] == 1
+    assert not (folder / "result.json").exists()
+
+
+def test_a_collapse_ends_the_run_or_is_noted(command) -> None:
+    often = ("callbacks.health.every_iterations=1", "callbacks.health.collapse_below=100.0")
+    outcome = command(*FULL_FAST[:3], *often, "callbacks.health.on_collapse=note", "name=noted")
+    assert outcome.code == 0, outcome.err
+    (folder,) = Path("runs/noted").iterdir()
+    (note,) = (n for n in json.loads((folder / "result.json").read_text())["notes"] if "collapsed" in n)
+    assert "line 'adversarial', iteration 3" in note
+    outcome = command(*FULL_FAST[:3], *often, "name=ended")
+    assert outcome.code == 2
+    assert "the generator collapsed (line 'adversarial', iteration 3)" in outcome.err
+    assert "callbacks.health.on_collapse=note" in outcome.err
