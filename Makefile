@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 .PHONY: help demo test lint clean
 
 help:
-	@echo "make demo   train on real digits, draw what was found (under 3 minutes after set-up)"
+	@echo "make demo   train on real digits, draw what was found (under 4 minutes after set-up)"
 	@echo "make test   the test suite, with coverage"
 	@echo "make lint   linter, formatter and type checker"
 	@echo "make clean  remove the environment and caches; runs/ and data/ stay"

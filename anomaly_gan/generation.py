@@ -63,7 +63,7 @@ def draw_generator(folder: Path, detector: AnomalyDetector, data: OneClassData) 
             if len(images):
                 real = _floats(images, range(len(images)), detector)
                 pairs[name] = (real.cpu().numpy(), detector.reconstruct(real).cpu().numpy())
-        figure = figures.reconstructions(pairs, f"{title}: above the image, below what the model makes of it")
+        figure = figures.reconstructions(pairs, f"{title}\nabove the image, below what the model makes of it")
         figures.save(figure, pictures["reconstructions"])
     return pictures
 
