@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from anomaly_gan.data.image_set import ImageSet
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.evaluation import FloatBatches
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.metrics.generator import FeatureNetwork, generator_quality
+from anomaly_gan.objectives import resized
 from anomaly_gan.reporting import figures
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import Images
@@ -35,7 +38,7 @@ def quality(detector: AnomalyDetector, data: OneClassData, network: FeatureNetwo
     test = _of_normal_class(data)
     return generator_quality(
         network,
-        _synthetic(detector, len(data.train), data.evaluation_batch_size),
+        _synthetic(detector, len(data.train), data.evaluation_batch_size, data.image_size),
         FloatBatches(data.bank_loader(), detector.device, "reading normal images"),
         None if test is None else (_floats(test, rows, detector) for rows in _slices(test, data)),
     )
@@ -44,7 +47,7 @@ def quality(detector: AnomalyDetector, data: OneClassData, network: FeatureNetwo
 def draw_generator(folder: Path, detector: AnomalyDetector, data: OneClassData) -> dict[str, Path]:
     """Draw what `detector` makes into `folder`; the files by what they show.
 
-    Always the same latents, and the same images: those at the start of the test set, where there is one.
+    Always the same latents, and the same images.
     """
     pictures = {"synthetic": folder / "synthetic.png"}
     title = f"{data.name}, normal: {data.class_names[data.normal_index]}"
@@ -57,7 +60,9 @@ def draw_generator(folder: Path, detector: AnomalyDetector, data: OneClassData) 
             is_normal = data.test.labels == data.normal_index
             normal, anomalous = is_normal.nonzero().flatten(), (~is_normal).nonzero().flatten()
             panels["normal test images"] = data.test.subset(normal[:PAIRS])
-            panels["anomalous test images"] = data.test.subset(anomalous[:PAIRS])
+            # Folders come class by class: some of each.
+            spread = torch.arange(min(PAIRS, len(anomalous))) * len(anomalous) // PAIRS
+            panels["anomalous test images"] = data.test.subset(anomalous[spread])
         pairs = {}
         for name, images in panels.items():
             if len(images):
@@ -84,6 +89,7 @@ def _floats(images: ImageSet, rows: range, detector: AnomalyDetector) -> Images:
     return to_float(images[rows].images.to(detector.device))
 
 
-def _synthetic(detector: AnomalyDetector, count: int, at_a_time: int) -> Iterator[Images]:
-    for batch, start in enumerate(range(0, count, at_a_time)):
-        yield detector.generate(min(at_a_time, count - start), "quality", batch)
+def _synthetic(detector: AnomalyDetector, count: int, at_a_time: int, side: int) -> Iterator[Images]:
+    for images in detector.generate(count, "quality").split(at_a_time):
+        # Features depend on the size: both sides of a comparison have the data's.
+        yield resized(images, side)

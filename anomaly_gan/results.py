@@ -47,7 +47,7 @@ class RunResult:
     counts: dict[str, int]
     iterations: int
     seconds: dict[str, float]
-    """train (without the curve's evaluations), curve, fit_scorer, score, raw_pixels, total."""
+    """train (without what follows), curve, pictures, fit_scorer, score, raw_pixels, generator, total."""
     images_per_second: dict[str, float]
     """train: inliers drawn, by this process; score: test images."""
     config: dict[str, Any]

@@ -132,7 +132,7 @@ def finish(
         draw(pictures, scored, result, data)
     if detector.generates:
         generation.draw_generator(pictures, detector, data)
-    if losses:
+    if any(len(point) > 1 for point in losses):  # some phase ran before the end
         title = f"{result.dataset}, normal: {result.normal_class}, {result.ablation}: losses"
         figures.save(figures.losses(losses, title), pictures / "losses.png")
     result.write(folder)

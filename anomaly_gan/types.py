@@ -32,6 +32,9 @@ BankRows = Float[Tensor, "rows shifts embedding"]
 ShiftLogits = Float[Tensor, "batch shifts"]
 """Per image and shift k: the shift head's logit for k on the image shifted by k."""
 
+Logits = Float[Tensor, " batch"]
+"""Of D or D', one for each input; positive: real."""
+
 Scores = Float[Tensor, " batch"]
 """Anomaly scores: higher is more anomalous, everywhere."""
 

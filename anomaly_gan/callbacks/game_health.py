@@ -20,7 +20,7 @@ class GameHealth(pl.Callback):
 
     Judges' accuracies on each kind of input; mean, variance and normality distance of E(x); the diversity of
     G(h) over that of the batch's inliers. That ratio below `collapse_below` in three checks in a row is a
-    collapse.
+    collapse; from the first of them on, nothing is saved to resume from (`TrainingCheckpoint`).
 
     Args:
         every_iterations: how often.
@@ -44,7 +44,8 @@ class GameHealth(pl.Callback):
     ) -> None:
         assert isinstance(pl_module, PhasedDetector)
         iteration = pl_module.iteration + 1
-        if iteration % self.every_iterations or not pl_module.generates:
+        alone = len(batch.images) < 2  # does not vary
+        if iteration % self.every_iterations or not pl_module.generates or alone:
             return
         with torch.no_grad(), frozen(pl_module.networks.values()):
             values = health(pl_module.make_step(batch))
@@ -52,8 +53,9 @@ class GameHealth(pl.Callback):
             logger.log_metrics({f"health/{name}": value for name, value in values.items()}, step=iteration)
         self.in_a_row = self.in_a_row + 1 if values["diversity"] < self.collapse_below else 0
         if self.in_a_row == CHECKS_IN_A_ROW:
+            line = next(phase.name for phase in pl_module.phases if "generator" in phase.trains)
             message = (
-                f"the generator collapsed (line 'adversarial', iteration {iteration}): what it makes varied "
+                f"the generator collapsed (line {line!r}, iteration {iteration}): what it makes varied "
                 f"by {values['diversity']:.1%} of what real images do, {CHECKS_IN_A_ROW} checks in a row"
             )
             if self.on_collapse == "raise":
@@ -62,6 +64,12 @@ class GameHealth(pl.Callback):
                     "method.diff_augment.changes=[color,translation] or callbacks.health.on_collapse=note"
                 )
             self.notes.append(message)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"in_a_row": self.in_a_row, "notes": self.notes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.in_a_row, self.notes = state_dict["in_a_row"], state_dict["notes"]
 
 
 def health(step: Step) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """What the generator makes, on the way."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ class GeneratorPictures(pl.Callback):
 
     def __init__(self, at_iterations: Sequence[int] = ()):
         self.at_iterations = frozenset(at_iterations)
+        self.seconds = 0.0  # spent here by this process
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -32,7 +34,8 @@ class GeneratorPictures(pl.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, OneClassData)
         folder = Path(trainer.default_root_dir) / "figures" / f"iteration_{iteration}"
-        training = pl_module.training
+        start = time.perf_counter()
         pictures = draw_generator(folder, pl_module, data)
-        pl_module.train(training)
+        pl_module.train()
         log_pictures(trainer.loggers, pictures, iteration)
+        self.seconds += time.perf_counter() - start

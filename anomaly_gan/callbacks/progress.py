@@ -24,7 +24,8 @@ class TrainingProgress(pl.Callback):
         # Reading a loss waits for the device: only when it is read anyway.
         if (pl_module.iteration + 1) % pl_module.log_every_iterations == 0:
             first = pl_module.phases[0].name
-            self.note = f"{first} {float(pl_module.terms[f'train/{first}/total']):.3f}"
+            total = pl_module.terms.get(f"train/{first}/total")
+            self.note = "" if total is None else f"{first} {float(total):.3f}"
         self.progress.advance(note=self.note)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

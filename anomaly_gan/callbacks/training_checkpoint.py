@@ -8,6 +8,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from anomaly_gan.callbacks.game_health import GameHealth
+
 
 class TrainingCheckpoint(pl.Callback):
     """Keeps `checkpoints/last.ckpt` in the run's folder (the trainer's `default_root_dir`).
@@ -30,6 +32,9 @@ class TrainingCheckpoint(pl.Callback):
     ) -> None:
         if time.monotonic() - self.last < 60 * self.every_minutes:
             return
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        if any(callback.in_a_row for callback in callbacks if isinstance(callback, GameHealth)):
+            return  # the last good one is kept
         path = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
         path.parent.mkdir(exist_ok=True)
         # Written beside and renamed: a kill in the middle leaves the one before.

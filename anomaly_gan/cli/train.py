@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from anomaly_gan import runs
 from anomaly_gan.allocator import keep_memory
 from anomaly_gan.callbacks.learning_curve import LearningCurve
+from anomaly_gan.callbacks.loss_history import LossHistory
 from anomaly_gan.callbacks.training_checkpoint import next_iteration
 from anomaly_gan.checkpoint import build_method
 from anomaly_gan.config import build
@@ -67,6 +68,9 @@ def train(config: dict[str, Any], folder: Path) -> RunResult:
         name: build(logger, f"logger.{name}", ("loggers",), folder=str(folder))
         for name, logger in config["logger"].items()
     }
+    precision = str(config["trainer"].get("precision"))
+    if precision.startswith("16"):  # its loss scaler serves one optimizer, not one a network
+        raise UserError(f"trainer.precision={precision} cannot be used here; give bf16-mixed or 32-true")
     try:
         trainer = pl.Trainer(
             **config["trainer"],
@@ -99,8 +103,14 @@ def train(config: dict[str, Any], folder: Path) -> RunResult:
             # Lightning's own use of torch, nothing of ours.
             warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
             trainer.fit(detector, datamodule=data, ckpt_path=resume, weights_only=True)
-        curve: LearningCurve = callbacks["learning_curve"]
-        seconds = {"train": time.perf_counter() - start - curve.seconds, "curve": curve.seconds}
+        elapsed = time.perf_counter() - start
+        # A callback can be taken out by configuration (~callbacks.health).
+        curve = callbacks.get("learning_curve") or LearningCurve()
+        losses = callbacks.get("loss_history") or LossHistory()
+        aside = {"curve": curve.seconds}
+        if "pictures" in callbacks:
+            aside["pictures"] = callbacks["pictures"].seconds
+        seconds = {"train": elapsed - sum(aside.values())} | aside
         detector.to(trainer.strategy.root_device)
         result = runs.finish(
             folder,
@@ -111,8 +121,8 @@ def train(config: dict[str, Any], folder: Path) -> RunResult:
             trained_iterations=data.iterations - data.start_iteration,
             seconds=seconds,
             curve=curve.points,
-            losses=callbacks["loss_history"].points,
-            notes=[*_skipped(detector), *callbacks["health"].notes],
+            losses=losses.points,
+            notes=[*_skipped(detector), *(callbacks["health"].notes if "health" in callbacks else [])],
             feature_network=network,
         )
         found = {f"test/auroc_{name}": value for name, value in result.auroc.items() if value is not None}

@@ -7,15 +7,11 @@ GAN objective (Goodfellow et al., 2014) with its sign lost. Here every side mini
 from typing import Literal
 
 import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor
 
-from anomaly_gan.types import Scalar
+from anomaly_gan.types import Logits, Scalar
 
 Form = Literal["non_saturating", "saturating", "hinge"]
 """What the sides minimise; the first two differ in the maker's side only."""
-
-Logits = Float[Tensor, " batch"]
 
 
 def judge_real(logits: Logits, form: Form) -> Scalar:

@@ -148,7 +148,7 @@ class AnomalyGAN(PhasedDetector):
         return Step(
             networks=dict(self.networks.items()),
             images=images,
-            latents=self.draw_latents(self.latents_per_image * len(images), "latents", *keys),
+            latents=self._draw_latents(self.device, self.latents_per_image * len(images), "latents", *keys),
             views=self.views,
             temperature=self.temperature,
             adversarial=self.adversarial,
@@ -173,9 +173,12 @@ class AnomalyGAN(PhasedDetector):
         return "encoder" in self.networks
 
     def draw_latents(self, count: int, *purpose: int | str) -> Latents:
-        """`count` draws of N(0, I), [count, L], which are the same for the same seed and purpose."""
-        generator = make_generator(self.device, self.seed, *purpose)
-        return torch.randn(count, self.latent_size, generator=generator, device=self.device)
+        """`count` draws of N(0, I), [count, L], the same for the same seed and purpose on every device."""
+        return self._draw_latents(torch.device("cpu"), count, *purpose).to(self.device)
+
+    def _draw_latents(self, device: torch.device, count: int, *purpose: int | str) -> Latents:
+        generator = make_generator(device, self.seed, *purpose)
+        return torch.randn(count, self.latent_size, generator=generator, device=device)
 
     @torch.no_grad()
     def generate(self, count: int, *purpose: int | str) -> Images:

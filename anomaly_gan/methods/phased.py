@@ -77,6 +77,9 @@ class PhasedDetector(AnomalyDetector):
     ):
         if log_every_iterations < 1:
             raise UserError(f"log_every_iterations={log_every_iterations} must be at least 1")
+        for phase in phases:
+            if phase.name not in settings:
+                raise UserError(f"method.phases.{phase.name} must be given")
         for name, of in settings.items():
             of.check(name)
         super().__init__()
@@ -109,6 +112,8 @@ class PhasedDetector(AnomalyDetector):
         return [self.recipe.optimizer(network.parameters()) for network in self.networks.values()]
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
+        if self.iteration % self.log_every_iterations == 0:
+            self.terms.clear()  # what is logged is of the iterations since the last time
         step = self.make_step(batch)
         learning_rate = self.recipe.rate(self.iteration / self.total_iterations)
         for optimizer in self._optimizers:
@@ -177,7 +182,7 @@ class PhasedDetector(AnomalyDetector):
         return norm
 
     def _raise_if_not_finite(self) -> None:
-        """Look at what all phases of this iteration left, at once: the device is waited for but once."""
+        """Look at what all phases of this iteration left at once, not to wait for the device in each."""
         flags, self._finite = self._finite, {}
         if not flags or torch.stack(list(flags.values())).all():
             return
@@ -192,6 +197,12 @@ class PhasedDetector(AnomalyDetector):
             f"not finite ({terms}); what was saved before is kept; try a lower optimizer.learning_rate, "
             f"method.phases.{phase}.gradient_clip=1 or method.on_non_finite=skip"
         )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["skipped"] = dict(self.skipped)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.skipped = Counter(checkpoint["skipped"])
 
     @property
     def _optimizers(self) -> list[Any]:

@@ -1,12 +1,8 @@
 """How the games of Algorithm 1 stand."""
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from anomaly_gan.types import Images, Latents
-
-Logits = Float[Tensor, " batch"]
+from anomaly_gan.types import Images, Latents, Logits
 
 
 def accuracy(logits: Logits, real: bool) -> float:

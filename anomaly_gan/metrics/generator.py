@@ -191,6 +191,7 @@ def _color(images: Tensor) -> Tensor:
 
 
 def _inception_state(weights: str) -> Any:
+    file = Path(str(weights)).expanduser()
     if weights == "download":
         try:
             return torch.hub.load_state_dict_from_url(
@@ -198,10 +199,10 @@ def _inception_state(weights: str) -> Any:
             )
         except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as failed:
             raise _unusable(weights, f"{URL_INCEPTION_V3} cannot be fetched") from failed
-    if not Path(weights).is_file():
+    if not file.is_file():
         raise _unusable(weights, "no such file")
     try:
-        return torch.load(weights, map_location="cpu", weights_only=True)
+        return torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as damaged:
         raise _unusable(weights, "damaged, or not a file of weights") from damaged
 

@@ -10,8 +10,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from anomaly_gan.errors import UserError
-
 SIZES = (16, 32, 64, 128)
 """Sides in pixels that the autoencoder's networks exist for."""
 
@@ -23,13 +21,7 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 def levels(image_size: int) -> int:
-    """How often a side of `image_size` pixels is halved down to `BOTTOM`.
-
-    Raises:
-        UserError: there are no networks for that size.
-    """
-    if image_size not in SIZES:
-        raise UserError(f"networks.image_size={image_size}: give one of {', '.join(map(str, SIZES))}")
+    """How often a side of `image_size` pixels, one of `SIZES`, is halved down to `BOTTOM`."""
     return (image_size // BOTTOM).bit_length() - 1
 
 

@@ -14,9 +14,7 @@ from anomaly_gan.networks.blocks import (
     levels,
     normalise_spectrally,
 )
-from anomaly_gan.types import Images
-
-Logits = Float[Tensor, " batch"]
+from anomaly_gan.types import Images, Logits
 
 
 class SumPool(nn.Module):

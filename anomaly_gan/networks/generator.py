@@ -35,7 +35,8 @@ class Generator(nn.Module):
         """[B, L] -> [B, C, H, W] in [0, 1]."""
         smallest = self.bottom(latents).view(len(latents), -1, BOTTOM, BOTTOM)
         body = self.body(smallest.contiguous(memory_format=torch.channels_last))
-        return (body.tanh() + 1) / 2
+        # Under autocast as well, images are float32.
+        return (body.to(torch.promote_types(body.dtype, torch.float32)).tanh() + 1) / 2
 
 
 def residual_generator(image_size: int, channels: int, width: int, latent_size: int) -> Generator:

@@ -1,10 +1,9 @@
 """D': latents of N(0, I) or encoded ones."""
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from anomaly_gan.networks.blocks import normalise_spectrally
-from anomaly_gan.types import Latents
+from anomaly_gan.types import Latents, Logits
 
 
 class LatentDiscriminator(nn.Module):
@@ -24,6 +23,6 @@ class LatentDiscriminator(nn.Module):
         )
         normalise_spectrally(self)
 
-    def forward(self, latents: Latents) -> Float[Tensor, " batch"]:
+    def forward(self, latents: Latents) -> Logits:
         """[B, L] -> logits [B]."""
         return self.body(latents).squeeze(1)

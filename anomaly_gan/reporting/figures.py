@@ -91,7 +91,7 @@ def gallery(
 
 
 def grid(images: Float[ndarray, "n channels height width"], title: str, columns: int = 16) -> Figure:
-    """Images in [0, 1] side by side, pixel for pixel."""
+    """Images in [0, 1] side by side."""
     figure, axes = plt.subplots(figsize=_mosaic_size(len(images), columns), layout="constrained")
     _show(axes, _mosaic(images, columns))
     figure.suptitle(title, fontsize=11)

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import torch
 
 from anomaly_gan.algorithm import FULL
 from anomaly_gan.cli.main import main
+from anomaly_gan.data.image_set import Batch
+from anomaly_gan.methods.anomaly_gan import AnomalyGAN
+from anomaly_gan.objectives import Step
 
 FULL_FAST = ("train", "debug=fast", "ablation=full", "callbacks.health.every_iterations=2")
 
@@ -91,20 +95,25 @@ def test_weights_of_inception_that_are_not_there_are_named_before_the_training(c
     assert not Path("runs").exists()
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_its_line_and_keeps_the_last_good_state(command) -> None:
-    outcome = command(
-        *FULL_FAST,
-        "optimizer.learning_rate=1e30",
-        "callbacks.checkpoint.every_minutes=0.0",
-        "callbacks.learning_curve.at_iterations=[]",
-    )
+def test_a_loss_that_is_no_number_ends_the_run_with_its_line_and_keeps_the_last_good_state(
+    command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_step = AnomalyGAN.make_step
+
+    def poisoned(self: AnomalyGAN, batch: Batch) -> Step:
+        step = make_step(self, batch)
+        return replace(step, images=step.images * float("nan")) if self.iteration == 2 else step
+
+    monkeypatch.setattr(AnomalyGAN, "make_step", poisoned)
+    outcome = command(*FULL_FAST, "callbacks.checkpoint.every_minutes=0.0")
     assert outcome.code == 2
     (line,) = (line for line in outcome.err.splitlines() if line.startswith("anomaly-gan: "))
-    assert "training ended at iteration 2: the loss or gradient of line 'feature' is not finite" in line
+    assert "training ended at iteration 3: the loss or gradient of line 'feature' is not finite" in line
     assert "method.on_non_finite=skip" in line
     (folder,) = Path("runs/digits").iterdir()
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    assert state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] == 1
+    assert state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] == 2
+    assert all(value.isfinite().all() for value in state["state_dict"].values())
     assert not (folder / "result.json").exists()
 
 
@@ -119,3 +128,33 @@ def test_a_collapse_ends_the_run_or_is_noted(command) -> None:
     assert outcome.code == 2
     assert "the generator collapsed (line 'adversarial', iteration 3)" in outcome.err
     assert "callbacks.health.on_collapse=note" in outcome.err
+
+
+def test_nothing_is_saved_to_resume_from_once_the_generator_seems_to_collapse(command) -> None:
+    often = ("callbacks.health.every_iterations=2", "callbacks.health.collapse_below=100.0")
+    often += ("callbacks.checkpoint.every_minutes=0.0", "schedule.total_images=48")
+    outcome = command(*FULL_FAST[:3], *often, "name=mine")
+    assert outcome.code == 2  # at the third check, after 6 iterations; the first was after 2
+    (folder,) = Path("runs/mine").iterdir()
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] == 1
+
+
+@pytest.mark.parametrize("taken_out", ["health", "loss_history", "pictures", "learning_curve", "checkpoint"])
+def test_a_callback_can_be_taken_out(command, taken_out: str) -> None:
+    # What takes its settings from it goes with it.
+    also = ["callbacks.pictures.at_iterations=[]"] if taken_out == "learning_curve" else []
+    outcome = command("train", "debug=fast", "ablation=csi_g", f"~callbacks.{taken_out}", *also)
+    assert outcome.code == 0, outcome.err
+
+
+def test_a_late_first_line_trains_and_is_drawn(command) -> None:
+    late = ("method.phases.feature.start_iteration=9", "callbacks.learning_curve.at_iterations=[]")
+    outcome = command("train", "debug=fast", *late)
+    assert outcome.code == 0, outcome.err
+
+
+def test_half_precision_that_overflows_is_refused(command) -> None:
+    outcome = command("train", "debug=fast", "trainer.precision=16-mixed")
+    assert outcome.code == 2
+    assert "bf16-mixed" in outcome.err

@@ -14,7 +14,7 @@ from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from anomaly_gan.errors import UserError
 from anomaly_gan.networks import discriminator, encoder, generator
 from anomaly_gan.networks.autoencoders import Family, ResNet, Standard
-from anomaly_gan.networks.blocks import SIZES, Down, Judge, Up, levels
+from anomaly_gan.networks.blocks import SIZES, Down, Judge, Up
 from anomaly_gan.networks.latent_discriminator import LatentDiscriminator
 from anomaly_gan.networks.modes import batch_norms, frozen
 
@@ -301,10 +301,3 @@ def test_impossible_networks_are_refused_by_name(family, settings: dict[str, int
 def test_data_smaller_than_any_generator_is_refused_with_the_way_out() -> None:
     with pytest.raises(UserError, match=r"data.image_size=15: .* ablation=csi"):
         Standard().side(15)
-
-
-@pytest.mark.parametrize("side", [4, 8, 48, 256])
-def test_a_size_without_networks_has_no_levels(side: int) -> None:
-    assert [levels(size) for size in SIZES] == [2, 3, 4, 5]
-    with pytest.raises(UserError, match=f"{side}: give one of 16, 32, 64, 128"):
-        levels(side)
