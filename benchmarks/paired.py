@@ -1,4 +1,4 @@
-"""AUROC of some runs over that of others, on the same test images and seeds, with a paired bootstrap interval.
+"""AUROC of some runs over that of others, on the same test images and seeds, with a paired interval.
 
 python benchmarks/paired.py --base runs/csi_0 runs/csi_1 --other runs/full_0 runs/full_1 --score csi_ens
 
