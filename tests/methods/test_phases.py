@@ -575,10 +575,10 @@ def test_a_gradient_that_is_no_number_ends_the_training_too(tmp_path: Path) -> N
         # Finite, with an infinite slope.
         return {"both": (step.networks["first"](step.images).mean() * 0).abs().sqrt()}
 
-    toy = Toy((Phase("one", ("second",), both), Phase("root", ("first",), root)))
+    toy = Toy((Phase("one", ("second",), both), Phase("square_root", ("first",), root)))
     with pytest.raises(UserError, match=r"iteration 1: .* line 'root'.*root/gradient_norm nan"):
         train(toy, 1, tmp_path)
-    assert toy.terms["train/root/both"] == 0
+    assert toy.terms["train/square_root/both"] == 0
 
 
 def test_steps_of_a_line_that_are_no_numbers_are_left_out_and_counted_and_the_rest_goes_on(
