@@ -13,9 +13,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from anomaly_gan.distributed import gather
 from anomaly_gan.losses.adversarial import Form, judge_made, judge_real, make_real
 from anomaly_gan.losses.contrastive import nt_xent, shift_classification
 from anomaly_gan.losses.reconstruction import dissimilarity, latent_error, pixel_error
+from anomaly_gan.randomness import RowGenerator
+from anomaly_gan.sharding import Shard
 from anomaly_gan.transforms.diff_augment import DiffAugment
 from anomaly_gan.transforms.geometry import Resized
 from anomaly_gan.transforms.views import ShiftedViews
@@ -44,8 +47,10 @@ class Step:
     """Of every image that D sees."""
     generator_side: int
     """Side of the images that E, G and D work with, pixels."""
-    generator: torch.Generator
-    """The randomness of this iteration, on the images' device."""
+    shard: Shard
+    """Which rows of the iteration's inliers `images` are, where several processes share them."""
+    generator: RowGenerator
+    """The randomness of this iteration, for these rows, on the images' device."""
 
     def inliers(self) -> Images:
         """X at the side that E, G and D work with."""
@@ -92,8 +97,11 @@ def contrast_shifted(step: Step, images: Images) -> Terms:
     views = step.views.training(resized(images, step.images.shape[-1]), step.generator)
     features = step.networks["feature_extractor"](views)
     labels = step.views.training_labels(len(images), images.device)
+    groups = len(views) // len(step.images)
+    everyone = gather(features.embedding, step.shard.sizes(groups))
+    first = groups * step.shard.first
     return {
-        "contrastive": nt_xent(features.embedding, step.temperature),
+        "contrastive": nt_xent(features.embedding, step.temperature, everyone, first),
         "shift_classification": shift_classification(features.shift_logits, labels),
     }
 

@@ -16,7 +16,7 @@ from anomaly_gan import checkpoint
 from anomaly_gan.config import build
 from anomaly_gan.methods.anomaly_gan import AnomalyGAN
 from anomaly_gan.metrics.auroc import auroc
-from anomaly_gan.randomness import make_generator
+from anomaly_gan.randomness import RowGenerator, make_generator
 from anomaly_gan.results import machine, versions
 from anomaly_gan.scoring.scores import anomaly_scores, make_bank
 from anomaly_gan.transforms.convert import to_float
@@ -37,7 +37,7 @@ def for_each_image(detector: AnomalyGAN, seed: int) -> Views:
     def views(images: Tensor) -> Tensor:
         shifts, flipped = detector.views.shifts(images), detector.views.shifts(images.flip(3))
         flip = torch.rand(len(shifts), 1, 1, 1, generator=generator) < 0.5
-        return augment(torch.where(flip, flipped, shifts), augment.draw(len(shifts), generator))
+        return augment(torch.where(flip, flipped, shifts), augment.draw(len(shifts), RowGenerator(generator)))
 
     return views
 

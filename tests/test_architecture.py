@@ -34,6 +34,9 @@ def parts_imported_by(part: str) -> set[str]:
 SMALL = {"types", "errors"}
 """What everything may import."""
 
+SHARED = {"randomness", "sharding", "distributed"}
+"""What makes several processes one."""
+
 
 @pytest.mark.parametrize(
     ("part", "allowed"),
@@ -44,12 +47,15 @@ SMALL = {"types", "errors"}
         ("networks", set()),
         ("scoring", set()),
         ("metrics", set()),
+        ("sharding", set()),
+        ("randomness", {"sharding"}),
+        ("distributed", set()),
         ("transforms", {"randomness"}),
-        ("objectives", {"losses", "transforms", "networks"}),
+        ("objectives", {"losses", "transforms", "networks"} | SHARED),
         ("algorithm", {"objectives"}),
-        ("data", {"progress", "randomness"}),
+        ("data", {"progress", "randomness", "sharding"}),
         ("methods", {"algorithm", "objectives", "losses", "networks", "scoring", "transforms"}
-         | {"optimizers", "randomness", "data"}),
+         | {"optimizers", "data"} | SHARED),
         ("reporting", {"results"}),
         ("results", set()),
         ("inference", {"checkpoint", "data", "methods", "transforms"}),

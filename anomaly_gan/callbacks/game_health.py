@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 
 from anomaly_gan.data.image_set import Batch
+from anomaly_gan.distributed import average_
 from anomaly_gan.errors import UserError
 from anomaly_gan.methods.phased import PhasedDetector
 from anomaly_gan.metrics.game import accuracy, diversity, normality_distance
@@ -47,8 +48,12 @@ class GameHealth(pl.Callback):
         alone = len(batch.images) < 2  # does not vary
         if iteration % self.every_iterations or not pl_module.generates or alone:
             return
+        pl_module.raise_if_not_finite()
         with torch.no_grad(), frozen(pl_module.networks.values()):
-            values = health(pl_module.make_step(batch))
+            found = health(pl_module.make_step(batch))
+        numbers = torch.tensor(list(found.values()), device=pl_module.device)
+        average_([numbers])  # each process looks at its own images
+        values = dict(zip(found, numbers.tolist(), strict=True))
         for logger in trainer.loggers:
             logger.log_metrics({f"health/{name}": value for name, value in values.items()}, step=iteration)
         self.in_a_row = self.in_a_row + 1 if values["diversity"] < self.collapse_below else 0

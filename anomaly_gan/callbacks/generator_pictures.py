@@ -31,6 +31,9 @@ class GeneratorPictures(pl.Callback):
         iteration = pl_module.iteration + 1
         if iteration not in self.at_iterations or not pl_module.generates:
             return
+        pl_module.raise_if_not_finite()
+        if not trainer.is_global_zero:
+            return
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, OneClassData)
         folder = Path(trainer.default_root_dir) / "figures" / f"iteration_{iteration}"

@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from anomaly_gan.data.module import OneClassData
+from anomaly_gan.distributed import localise_batch_norm
 from anomaly_gan.evaluation import fit_scorer, score_test_set, why_no_auroc
 from anomaly_gan.methods.phased import PhasedDetector
 
@@ -35,8 +36,10 @@ class LearningCurve(pl.Callback):
         iteration = pl_module.iteration + 1
         if iteration not in self.at_iterations or why_no_auroc(data):
             return
+        pl_module.raise_if_not_finite()
         start = time.perf_counter()
         detector = copy.deepcopy(pl_module)
+        localise_batch_norm(detector)  # the copy is evaluated by each process on its own images
         detector.forms = detector.forms[-1:]  # on the way the primary's form is enough, at half the cost
         fit_scorer(detector, data)
         scored = score_test_set(detector, data)

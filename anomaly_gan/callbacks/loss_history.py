@@ -17,10 +17,9 @@ class LossHistory(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, PhasedDetector)
-        iteration = pl_module.iteration + 1
-        if iteration % pl_module.log_every_iterations == 0:
+        if pl_module.is_logged:
             totals = {name: float(term) for name, term in pl_module.terms.items() if name.endswith("/total")}
-            self.points.append({"iteration": iteration, **totals})
+            self.points.append({"iteration": pl_module.iteration + 1, **totals})
 
     def state_dict(self) -> dict[str, Any]:
         return {"points": self.points}

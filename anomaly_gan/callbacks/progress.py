@@ -22,7 +22,7 @@ class TrainingProgress(pl.Callback):
     ) -> None:
         assert isinstance(pl_module, PhasedDetector)
         # Reading a loss waits for the device: only when it is read anyway.
-        if (pl_module.iteration + 1) % pl_module.log_every_iterations == 0:
+        if pl_module.is_logged:
             first = pl_module.phases[0].name
             total = pl_module.terms.get(f"train/{first}/total")
             self.note = "" if total is None else f"{first} {float(total):.3f}"

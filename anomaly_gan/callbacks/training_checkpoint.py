@@ -9,6 +9,8 @@ import pytorch_lightning as pl
 import torch
 
 from anomaly_gan.callbacks.game_health import GameHealth
+from anomaly_gan.distributed import agreed
+from anomaly_gan.methods.phased import PhasedDetector
 
 
 class TrainingCheckpoint(pl.Callback):
@@ -30,16 +32,19 @@ class TrainingCheckpoint(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if time.monotonic() - self.last < 60 * self.every_minutes:
+        assert isinstance(pl_module, PhasedDetector)
+        # When terms are logged, which waits for the device and finds what is not finite anyway.
+        if not pl_module.is_logged or not agreed(time.monotonic() - self.last >= 60 * self.every_minutes):
             return
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         if any(callback.in_a_row for callback in callbacks if isinstance(callback, GameHealth)):
             return  # the last good one is kept
         path = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         # Written beside and renamed: a kill in the middle leaves the one before.
         trainer.save_checkpoint(path.with_suffix(".partial"))
-        os.replace(path.with_suffix(".partial"), path)
+        if trainer.is_global_zero:
+            os.replace(path.with_suffix(".partial"), path)
         self.last = time.monotonic()
 
 

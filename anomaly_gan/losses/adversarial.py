@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch.nn.functional as F
 
+from anomaly_gan.losses.precision import at_least_float32
 from anomaly_gan.types import Logits, Scalar
 
 Form = Literal["non_saturating", "saturating", "hinge"]
@@ -16,11 +17,13 @@ Form = Literal["non_saturating", "saturating", "hinge"]
 
 def judge_real(logits: Logits, form: Form) -> Scalar:
     """The judge's loss on real inputs: -log D, or max(0, 1 - logit); mean, in nats or logits."""
+    logits = at_least_float32(logits)
     return (F.relu(1 - logits) if form == "hinge" else F.softplus(-logits)).mean()
 
 
 def judge_made(logits: Logits, form: Form) -> Scalar:
     """The judge's loss on made inputs: -log(1 - D), or max(0, 1 + logit)."""
+    logits = at_least_float32(logits)
     return (F.relu(1 + logits) if form == "hinge" else F.softplus(logits)).mean()
 
 
@@ -30,6 +33,7 @@ def make_real(logits: Logits, form: Form) -> Scalar:
     non_saturating: -log D (Goodfellow et al., 2014); saturating: log(1 - D), eq. 7 to the letter; hinge:
     minus the logit (Miyato et al., 2018).
     """
+    logits = at_least_float32(logits)
     if form == "non_saturating":
         return F.softplus(-logits).mean()
     if form == "saturating":

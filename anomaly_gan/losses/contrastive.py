@@ -5,10 +5,16 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from anomaly_gan.losses.precision import at_least_float32
 from anomaly_gan.types import Scalar
 
 
-def nt_xent(embeddings: Float[Tensor, "twice_n embedding"], temperature: float = 0.5) -> Scalar:
+def nt_xent(
+    embeddings: Float[Tensor, "twice_n embedding"],
+    temperature: float = 0.5,
+    everyone: Float[Tensor, "all embedding"] | None = None,
+    first: int = 0,
+) -> Scalar:
     """NT-Xent over n items with two views each (eq. 1; Chen et al., 2020).
 
     The similarity is the cosine over `temperature`. Each view's positive is its item's other view, its
@@ -20,15 +26,18 @@ def nt_xent(embeddings: Float[Tensor, "twice_n embedding"], temperature: float =
     Args:
         embeddings: [2n, D], not necessarily of unit length; row i and row n + i are views of one item.
         temperature: tau.
+        everyone: the embeddings of a larger batch, which they are compared with; None: themselves.
+        first: where among those theirs begin.
 
     Returns:
         The mean of the 2n cross-entropies, in nats; log(2n - 1) for embeddings that are all alike.
     """
-    unit = F.normalize(_at_least_float32(embeddings), dim=1)
-    logits = unit @ unit.T / temperature  # [2n, 2n]
-    logits = logits.masked_fill(torch.eye(len(unit), dtype=torch.bool, device=unit.device), -torch.inf)
-    positive = torch.arange(len(unit), device=unit.device).roll(len(unit) // 2)
-    return F.cross_entropy(logits, positive)
+    unit = F.normalize(at_least_float32(embeddings), dim=1)
+    others = unit if everyone is None else F.normalize(at_least_float32(everyone), dim=1)
+    place = torch.arange(len(unit), device=unit.device)
+    itself = torch.arange(len(others), device=unit.device) == first + place[:, None]
+    logits = (unit @ others.T / temperature).masked_fill(itself, -torch.inf)  # [2n, all]
+    return F.cross_entropy(logits, first + place.roll(len(unit) // 2))
 
 
 def shift_classification(
@@ -40,9 +49,4 @@ def shift_classification(
         shift_logits: [2KB, K] from F's shift head.
         shift_labels: [2KB] the shift each view was made by, 0..K-1.
     """
-    return F.cross_entropy(_at_least_float32(shift_logits), shift_labels)
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    """Lift half precision to float32 (log-sum-exp needs it); leave float64 as it is."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+    return F.cross_entropy(at_least_float32(shift_logits), shift_labels)

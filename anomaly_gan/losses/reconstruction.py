@@ -2,6 +2,7 @@
 
 import torch.nn.functional as F
 
+from anomaly_gan.losses.precision import at_least_float32
 from anomaly_gan.types import Embeddings, Images, Latents, Scalar
 
 
@@ -11,14 +12,14 @@ def pixel_error(images: Images, reconstructed: Images) -> Scalar:
     The paper prints a norm, a sum over pixels: at 3,072 of them, times lambda = 100, the similarity could do
     nothing beside it.
     """
-    return F.mse_loss(reconstructed, images)
+    return F.mse_loss(at_least_float32(reconstructed), at_least_float32(images))
 
 
 def dissimilarity(embeddings: Embeddings, others: Embeddings) -> Scalar:
     """Minus the cosine of each pair, mean over the batch, in [-1, 1] (eq. 8, second term)."""
-    return -F.cosine_similarity(embeddings, others, dim=1).mean()
+    return -F.cosine_similarity(at_least_float32(embeddings), at_least_float32(others), dim=1).mean()
 
 
 def latent_error(latents: Latents, recovered: Latents) -> Scalar:
     """Squared error, mean over batch and latent dimensions (eq. 10)."""
-    return F.mse_loss(recovered, latents)
+    return F.mse_loss(at_least_float32(recovered), at_least_float32(latents))

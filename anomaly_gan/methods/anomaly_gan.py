@@ -17,7 +17,7 @@ from anomaly_gan.networks.feature_extractor import FeatureExtractor
 from anomaly_gan.networks.modes import recalibrating
 from anomaly_gan.objectives import Step, resized
 from anomaly_gan.optimizers import Recipe
-from anomaly_gan.randomness import make_generator
+from anomaly_gan.randomness import RowGenerator, make_generator
 from anomaly_gan.scoring.memory import MemoryBank
 from anomaly_gan.scoring.scores import SMALLEST_MEAN_SHIFT_LOGIT, anomaly_scores, make_bank
 from anomaly_gan.transforms.convert import to_float
@@ -143,18 +143,22 @@ class AnomalyGAN(PhasedDetector):
         self.recalibrate_batch_norm = recalibrate_batch_norm
 
     def make_step(self, batch: Batch) -> Step:
-        images = to_float(batch.images)
-        keys = (self.iteration, self.global_rank)
+        images, shard = to_float(batch.images), self.shard_of(batch)
+        of_latents, of_step = (
+            RowGenerator(make_generator(self.device, self.seed, purpose, self.iteration), shard)
+            for purpose in ("latents", "step")
+        )
         return Step(
             networks=dict(self.networks.items()),
             images=images,
-            latents=self._draw_latents(self.device, self.latents_per_image * len(images), "latents", *keys),
+            latents=of_latents.normal(self.latents_per_image * len(images), self.latent_size),
             views=self.views,
             temperature=self.temperature,
             adversarial=self.adversarial,
             diff_augment=self.diff_augment,
             generator_side=self.generator_side,
-            generator=make_generator(self.device, self.seed, "step", *keys),
+            shard=shard,
+            generator=of_step,
         )
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -174,11 +178,8 @@ class AnomalyGAN(PhasedDetector):
 
     def draw_latents(self, count: int, *purpose: int | str) -> Latents:
         """`count` draws of N(0, I), [count, L], the same for the same seed and purpose on every device."""
-        return self._draw_latents(torch.device("cpu"), count, *purpose).to(self.device)
-
-    def _draw_latents(self, device: torch.device, count: int, *purpose: int | str) -> Latents:
-        generator = make_generator(device, self.seed, *purpose)
-        return torch.randn(count, self.latent_size, generator=generator, device=device)
+        generator = RowGenerator(make_generator("cpu", self.seed, *purpose))
+        return generator.normal(count, self.latent_size).to(self.device)
 
     @torch.no_grad()
     def generate(self, count: int, *purpose: int | str) -> Images:

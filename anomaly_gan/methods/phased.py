@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,13 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from anomaly_gan.algorithm import Phase
 from anomaly_gan.data.image_set import Batch
+from anomaly_gan.distributed import average_
 from anomaly_gan.errors import UserError
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.networks.modes import frozen
 from anomaly_gan.objectives import Step, Terms
 from anomaly_gan.optimizers import Recipe
+from anomaly_gan.sharding import Shard
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,21 @@ class PhaseSettings:
             raise UserError(f"{path}.start_iteration={self.start_iteration} must be at least 0")
 
 
+class Taken(NamedTuple):
+    """A step that was taken before anybody looked whether its loss and gradient are numbers."""
+
+    iteration: int
+    phase: str
+    finite: Tensor
+    terms: Mapping[str, Tensor]
+
+
 class PhasedDetector(AnomalyDetector):
     """Runs a table of phases, in order, in every iteration; one optimizer for each network.
 
     An iteration is one batch. Lightning's `global_step` counts the steps of all optimizers together, so
-    nothing here uses it.
+    nothing here uses it. Where several processes share a batch, each computes the terms of its own rows, and
+    gradients and terms are averaged over them once a phase. Nothing waits for the device but what is logged.
 
     Args:
         phases: the table.
@@ -59,8 +71,9 @@ class PhasedDetector(AnomalyDetector):
         recipe: optimizer and learning-rate schedule of every network.
         total_iterations: length of the training, for the schedule.
         on_non_finite: what becomes of a loss or gradient that is not a number: raise ends the training with
-            the phase's name before anything of that iteration is saved; skip leaves the phase's networks as
-            they were and counts it (and so waits for the device in every phase).
+            the phase's name and iteration when the terms are next logged, before anything of them is saved;
+            skip leaves the phase's networks as they were and counts it (and so waits for the device in every
+            phase).
         log_every_iterations: how often the terms go to the loggers.
     """
 
@@ -97,7 +110,7 @@ class PhasedDetector(AnomalyDetector):
         self.terms: dict[str, Tensor] = {}
         self.skipped: Counter[str] = Counter()
         """How many steps of each phase were left out."""
-        self._finite: dict[str, Tensor] = {}
+        self._taken: list[Taken] = []
 
     @abstractmethod
     def make_step(self, batch: Batch) -> Step:
@@ -122,12 +135,28 @@ class PhasedDetector(AnomalyDetector):
         for phase in self.phases:
             if self.runs(phase):
                 self.descend(phase, step)
-        self._raise_if_not_finite()
-        if (self.iteration + 1) % self.log_every_iterations == 0 and self.logger is not None:
-            values = {name: float(value) for name, value in self.terms.items()}
+        if self.is_logged:
+            self.raise_if_not_finite()
+            # In one piece: each number asked for alone would wait for the device.
+            numbers = torch.stack(list(self.terms.values())).tolist() if self.terms else []
+            values = dict(zip(self.terms, numbers, strict=True))
             values["train/learning_rate"] = learning_rate
             for logger in self.loggers:
                 logger.log_metrics(values, step=self.iteration + 1)
+
+    @property
+    def is_logged(self) -> bool:
+        """Whether the terms of this iteration go to the loggers: the time to wait for the device."""
+        return (self.iteration + 1) % self.log_every_iterations == 0 or (
+            self.iteration + 1 == self.total_iterations
+        )
+
+    def shard_of(self, batch: Batch) -> Shard:
+        """Which rows of the iteration's batch `batch` is."""
+        processes = self.trainer.world_size
+        if processes == 1:
+            return Shard(len(batch.images))
+        return Shard(self.trainer.datamodule.batch_size, self.trainer.global_rank, processes)  # type: ignore[attr-defined]
 
     def runs(self, phase: Phase) -> bool:
         """Whether `phase` runs in this iteration."""
@@ -147,20 +176,26 @@ class PhasedDetector(AnomalyDetector):
         before = [buffer.clone() for buffer in buffers]
         with frozen(network for name, network in self.networks.items() if name not in phase.trains):
             terms = {_full(phase, name): term for name, term in phase.objective(step).items()}
-            total = torch.stack([self._weight(name) * term for name, term in terms.items()]).sum()
-            self.manual_backward(total)
-        norm = self._clip(phase)
+            self.manual_backward(step.shard.weight * self._total(terms))
+        terms = {name: step.shard.weight * term.detach() for name, term in terms.items()}
+        parameters = [p for name in phase.trains for p in self.networks[name].parameters()]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        average_([*gradients, *terms.values()])
+        total, norm = self._total(terms), self._clip(phase, parameters)
         finite = torch.isfinite(total) & torch.isfinite(norm)
         logged: Terms = terms | {f"{phase.name}/total": total, f"{phase.name}/gradient_norm": norm}
-        self.terms |= {f"train/{name}": value.detach() for name, value in logged.items()}
+        self.terms |= {f"train/{name}": value for name, value in logged.items()}
         if self.on_non_finite == "skip" and not finite:
             self.skipped[phase.name] += 1
             for buffer, value in zip(buffers, before, strict=True):
                 buffer.copy_(value)  # running statistics have seen what is not finite
             return
-        self._finite[phase.name] = finite
+        self._taken.append(Taken(self.iteration, phase.name, finite, logged))
         for optimizer in optimizers:
             optimizer.step()
+
+    def _total(self, terms: Terms) -> Tensor:
+        return torch.stack([self._weight(name) * term for name, term in terms.items()]).sum()
 
     def _weight(self, term: str) -> float:
         if term not in self.weights:
@@ -171,34 +206,33 @@ class PhasedDetector(AnomalyDetector):
     def _running_state(self, phase: Phase) -> list[Tensor]:
         return [buffer for name in phase.trains for buffer in self.networks[name].buffers()]
 
-    def _clip(self, phase: Phase) -> Tensor:
+    def _clip(self, phase: Phase, parameters: list[nn.Parameter]) -> Tensor:
         """The norm of the phase's gradient before it is clipped, where that is asked for."""
-        networks = [self.networks[name] for name in phase.trains]
-        parameters = [p for network in networks for p in network.parameters() if p.grad is not None]
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
         largest = self.settings[phase.name].gradient_clip
         if largest is not None:
             clip_grads_with_norm_(parameters, largest, norm)
         return norm
 
-    def _raise_if_not_finite(self) -> None:
-        """Look at what all phases of this iteration left at once, not to wait for the device in each."""
-        flags, self._finite = self._finite, {}
-        if not flags or torch.stack(list(flags.values())).all():
+    def raise_if_not_finite(self) -> None:
+        """Look at all steps since the last look at once, not to wait for the device in each.
+
+        Raises:
+            UserError: one had a loss or gradient that is not a number.
+        """
+        taken, self._taken = self._taken, []
+        if not taken or torch.stack([step.finite for step in taken]).all():
             return
-        phase = next(name for name, finite in flags.items() if not finite)
-        terms = ", ".join(
-            f"{name.removeprefix('train/')} {float(value):.3g}"
-            for name, value in self.terms.items()
-            if name.startswith(f"train/{phase}/")
-        )
+        iteration, phase, _, values = next(step for step in taken if not step.finite)
+        terms = ", ".join(f"{name} {float(value):.3g}" for name, value in values.items())
         raise UserError(
-            f"training ended at iteration {self.iteration + 1}: the loss or gradient of line {phase!r} is "
+            f"training ended at iteration {iteration + 1}: the loss or gradient of line {phase!r} is "
             f"not finite ({terms}); what was saved before is kept; try a lower optimizer.learning_rate, "
             f"method.phases.{phase}.gradient_clip=1 or method.on_non_finite=skip"
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.raise_if_not_finite()
         checkpoint["skipped"] = dict(self.skipped)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -77,7 +77,10 @@ class FeatureExtractor(nn.Module):
     def forward(self, images: Images) -> Features:
         centred = (images - 0.5) / 0.5
         penultimate = self.body(centred.contiguous(memory_format=torch.channels_last))
-        return Features(self.projection_head(penultimate), self.shift_head(penultimate), penultimate)
+        # The heads cost next to nothing, and scores are made of what they say: never in half precision.
+        penultimate = penultimate.to(torch.promote_types(penultimate.dtype, torch.float32))
+        with torch.autocast(images.device.type, enabled=False):
+            return Features(self.projection_head(penultimate), self.shift_head(penultimate), penultimate)
 
 
 def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:

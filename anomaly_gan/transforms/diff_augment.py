@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
+from anomaly_gan.randomness import RowGenerator
 from anomaly_gan.transforms.color import per_pixel
 from anomaly_gan.types import Images
 
@@ -28,7 +29,7 @@ class DiffAugment:
 
     changes: Sequence[Change] = ()
 
-    def __call__(self, images: Images, generator: torch.Generator) -> Images:
+    def __call__(self, images: Images, generator: RowGenerator) -> Images:
         """[B, C, H, W] in [0, 1] -> the same shape; colours may leave the range.
 
         `generator` is on the images' device.
@@ -39,10 +40,8 @@ class DiffAugment:
         return images
 
 
-def _color(images: Images, generator: torch.Generator) -> Images:
-    brightness, saturation, contrast = torch.rand(
-        3, len(images), generator=generator, device=images.device, dtype=images.dtype
-    )
+def _color(images: Images, generator: RowGenerator) -> Images:
+    brightness, saturation, contrast = generator.uniform(len(images), 3).to(images.dtype).unbind(1)
     images = images + per_pixel((brightness - 0.5) / 2)  # half a unit of the range [-1, 1]
     grey = images.mean(dim=1, keepdim=True)
     images = grey + (images - grey) * per_pixel(2 * saturation)
@@ -50,12 +49,12 @@ def _color(images: Images, generator: torch.Generator) -> Images:
     return mean + (images - mean) * per_pixel(contrast + 0.5)
 
 
-def _translation(images: Images, generator: torch.Generator) -> Images:
+def _translation(images: Images, generator: RowGenerator) -> Images:
     batch, _, height, width = images.shape
     largest = [round(side * _LARGEST_SHIFT) for side in (height, width)]
     y, x = (
-        torch.randint(0, 2 * most + 1, (batch,), generator=generator, device=images.device)
-        for most in largest
+        (uniform * (2 * most + 1)).long()
+        for uniform, most in zip(generator.uniform(batch, 2).unbind(1), largest, strict=True)
     )
     padded = F.pad(images, (largest[1], largest[1], largest[0], largest[0]), value=0.5)
     rows = y[:, None] + torch.arange(height, device=images.device)  # [B, H]
@@ -67,9 +66,9 @@ def _translation(images: Images, generator: torch.Generator) -> Images:
     )
 
 
-def _cutout(images: Images, generator: torch.Generator) -> Images:
+def _cutout(images: Images, generator: RowGenerator) -> Images:
     batch, _, height, width = images.shape
-    centres = torch.rand(2, batch, generator=generator, device=images.device)
+    centres = generator.uniform(batch, 2).unbind(1)
     kept_along = []
     for side, centre in zip((height, width), centres, strict=True):
         length = round(side * _CUTOUT_SIDE)

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from anomaly_gan.randomness import make_generator
+from anomaly_gan.randomness import RowGenerator, make_generator
 from anomaly_gan.transforms.augment import Augment
 from anomaly_gan.transforms.color import per_pixel
 from anomaly_gan.transforms.shifts import Rotations, Views
@@ -36,7 +36,7 @@ class ShiftedViews:
         self.first_draw = first_draw
         self.scoring_augment = augment.with_crop_scale(scoring_crop_scale)
 
-    def training(self, images: Images, generator: torch.Generator) -> Views:
+    def training(self, images: Images, generator: RowGenerator) -> Views:
         """Two views of every shift of every image, flip and T drawn for each: [B, ...] -> [2*K*B, ...].
 
         Rows: the first view's K*B (shift-major), then the second view's. A flip is one draw per image and
@@ -70,12 +70,12 @@ class ShiftedViews:
         else:
             generator = make_generator("cpu", seed, "ensemble", draw)
             flip = torch.rand(shifts, generator=generator) < 0.5
-            draws = self.scoring_augment.draw(shifts, generator).to(images.device)
+            draws = self.scoring_augment.draw(shifts, RowGenerator(generator)).to(images.device)
         flip = flip.to(images.device).repeat_interleave(batch)
         views = torch.where(per_pixel(flip), self.shifts(images.flip(3)), self.shifts(images))
         return self.scoring_augment(views, draws.repeat_interleave(batch))
 
 
-def _flip_half(images: Images, generator: torch.Generator) -> Images:
-    flip: Tensor = torch.rand(len(images), generator=generator, device=images.device) < 0.5
+def _flip_half(images: Images, generator: RowGenerator) -> Images:
+    flip: Tensor = generator.uniform(len(images), 1) < 0.5
     return torch.where(per_pixel(flip), images.flip(3), images)

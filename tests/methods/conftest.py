@@ -14,7 +14,8 @@ from anomaly_gan.methods.phased import PhaseSettings
 from anomaly_gan.networks.autoencoders import ResNet
 from anomaly_gan.objectives import Step
 from anomaly_gan.optimizers import Adam
-from anomaly_gan.randomness import make_generator
+from anomaly_gan.randomness import RowGenerator, make_generator
+from anomaly_gan.sharding import Shard
 from anomaly_gan.transforms.augment import Augment
 from anomaly_gan.transforms.diff_augment import DiffAugment
 from anomaly_gan.transforms.shifts import Rotations
@@ -100,7 +101,8 @@ def make_step() -> Callable[..., Step]:
             adversarial=detector.adversarial,
             diff_augment=detector.diff_augment,
             generator_side=detector.generator_side,
-            generator=generator,
+            shard=Shard(len(images)),
+            generator=RowGenerator(generator),
         )
 
     return make

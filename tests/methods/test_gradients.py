@@ -13,6 +13,8 @@ from anomaly_gan.networks.feature_extractor import FeatureExtractor
 from anomaly_gan.networks.generator import residual_generator
 from anomaly_gan.networks.modes import frozen
 from anomaly_gan.objectives import Step
+from anomaly_gan.randomness import RowGenerator
+from anomaly_gan.sharding import Shard
 from anomaly_gan.transforms.augment import Augment, AugmentDraws
 from anomaly_gan.transforms.diff_augment import DiffAugment
 from anomaly_gan.transforms.shifts import Rotations
@@ -64,7 +66,8 @@ class Problem:
             adversarial="non_saturating",
             diff_augment=DiffAugment(),
             generator_side=16,
-            generator=torch.Generator().manual_seed(5),
+            shard=Shard(2),
+            generator=RowGenerator(torch.Generator().manual_seed(5)),
         )
         with frozen([self.extractor]):
             return sum(objectives.synthetic_contrast(step).values())

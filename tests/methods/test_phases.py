@@ -22,6 +22,8 @@ from anomaly_gan.methods.phased import PhasedDetector, PhaseSettings
 from anomaly_gan.networks.modes import frozen
 from anomaly_gan.objectives import Step, feature
 from anomaly_gan.optimizers import SGD, Adam
+from anomaly_gan.randomness import RowGenerator
+from anomaly_gan.sharding import Shard
 from anomaly_gan.transforms.augment import Augment
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.transforms.diff_augment import DiffAugment
@@ -173,7 +175,8 @@ class Toy(PhasedDetector):
             adversarial="hinge",
             diff_augment=DiffAugment(),
             generator_side=16,
-            generator=torch.Generator(),
+            shard=Shard(len(batch.images)),
+            generator=RowGenerator(torch.Generator()),
         )
 
     def fit_scorer(self, normal: Any) -> None:
@@ -410,7 +413,7 @@ def test_what_an_iteration_draws_depends_on_seed_and_iteration_alone(make_detect
 
         def look(*_: Any) -> None:
             step = detector.make_step(batch)
-            found.append(torch.cat([step.latents.flatten(), torch.rand(3, generator=step.generator)]))
+            found.append(torch.cat([step.latents.flatten(), step.generator.uniform(4, 1).flatten()]))
 
         detector.on_train_batch_start = look  # type: ignore[method-assign]
         train(detector, 2, tmp_path)
@@ -576,7 +579,7 @@ def test_a_gradient_that_is_no_number_ends_the_training_too(tmp_path: Path) -> N
         return {"both": (step.networks["first"](step.images).mean() * 0).abs().sqrt()}
 
     toy = Toy((Phase("one", ("second",), both), Phase("square_root", ("first",), root)))
-    with pytest.raises(UserError, match=r"iteration 1: .* line 'root'.*root/gradient_norm nan"):
+    with pytest.raises(UserError, match=r"iteration 1: .* line 'square_root'.*square_root/gradient_norm nan"):
         train(toy, 1, tmp_path)
     assert toy.terms["train/square_root/both"] == 0
 

@@ -8,11 +8,12 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from anomaly_gan.errors import UserError
+from anomaly_gan.randomness import RowGenerator
 from anomaly_gan.transforms.augment import Augment, AugmentDraws
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def generator(seed: int = 0) -> RowGenerator:
+    return RowGenerator(torch.Generator().manual_seed(seed))
 
 
 def row(draws: AugmentDraws, n: int) -> AugmentDraws:
@@ -68,7 +69,7 @@ def naive(image: np.ndarray, draws: AugmentDraws, n: int, size: int) -> np.ndarr
 @pytest.mark.parametrize("output_size", [None, 5, 13])
 def test_augmentation_is_its_definition_pixel_by_pixel(channels, output_size):
     augment = Augment(output_size=output_size, gray_probability=0.4)
-    images = torch.rand(24, channels, 9, 9, dtype=torch.float64, generator=generator())
+    images = torch.rand(24, channels, 9, 9, dtype=torch.float64, generator=generator().generator)
     draws = augment.draw(24, generator(1))
     assert 0 < draws.jitter.sum() < 24
     assert 0 < draws.contrast_first.sum() < 24
@@ -83,7 +84,9 @@ def test_augmentation_is_its_definition_pixel_by_pixel(channels, output_size):
 @pytest.mark.parametrize("blur", [False, True])
 def test_gradient_of_the_whole_is_its_derivative(channels, blur):
     augment = Augment(blur=blur, output_size=5)
-    images = torch.rand(4, channels, 3, 3, dtype=torch.float64, generator=generator(), requires_grad=True)
+    images = torch.rand(
+        4, channels, 3, 3, dtype=torch.float64, generator=generator().generator, requires_grad=True
+    )
     draws = augment.draw(4, generator(1))
     assert draws.jitter.any()
     assert torch.autograd.gradcheck(lambda x: augment(x, draws), images)

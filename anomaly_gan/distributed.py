@@ -1,0 +1,124 @@
+"""What several processes tell each other, so that together they compute what one would.
+
+Every process holds the same weights and a part of each batch (`sharding.Shard`). With one process, every
+function here gives back what it is given.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def gather(rows: Float[Tensor, "own *row"], sizes: Sequence[int]) -> Float[Tensor, "all *row"]:
+    """The rows of all processes, in the order of their ranks, with gradient.
+
+    The gradient is the sum of those of all processes, for each of their losses hangs on every row.
+
+    Args:
+        rows: this process's.
+        sizes: how many each process has.
+    """
+    return rows if len(sizes) == 1 else _Gather.apply(rows, tuple(sizes))
+
+
+def gather_unknown(rows: Float[Tensor, "own *row"]) -> Float[Tensor, "all *row"]:
+    """The same without gradient, where no process knows how many rows the others have."""
+    if world_size() == 1:
+        return rows
+    sizes = torch.zeros(world_size(), dtype=torch.int64, device=rows.device)
+    sizes[rank()] = len(rows)
+    dist.all_reduce(sizes)
+    return gather(rows.detach(), sizes.tolist())
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, sizes: tuple[int, ...]) -> Tensor:
+        first = sum(sizes[: rank()])
+        ctx.own = slice(first, first + sizes[rank()])
+        padded = rows.new_zeros(max(sizes), *rows.shape[1:])  # messages are of one length
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].contiguous()
+        dist.all_reduce(total)
+        return total[ctx.own], None
+
+
+def average_(tensors: Sequence[Tensor]) -> None:
+    """Replace each tensor by its mean over the processes; all of them travel in one float32 message."""
+    if world_size() == 1 or not tensors:
+        return
+    flat = torch.cat([tensor.flatten().float() for tensor in tensors])
+    dist.all_reduce(flat)
+    parts = (flat / world_size()).split([tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view(tensor.shape))
+
+
+def agreed(value: Any) -> Any:
+    """What process 0 says, where it hangs on a clock or a file."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+class SynchronisedBatchNorm(nn.BatchNorm2d):
+    """Batch norm over the rows of all processes, on any device; torch's own SyncBatchNorm refuses the CPU."""
+
+    momentum: float
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        x = input.float()
+        count = x.new_tensor([x.numel() // self.num_features])
+        summed = all_reduce(torch.cat([x.sum((0, 2, 3)), count]))
+        rows, mean = summed[-1], summed[:-1] / summed[-1]
+        # In two passes: a mean of squares less a squared mean would lose a small variance.
+        centred = x - mean.view(1, -1, 1, 1)
+        variance = all_reduce(centred.square().sum((0, 2, 3))) / rows
+        if self.track_running_stats:
+            with torch.no_grad():
+                self.get_buffer("num_batches_tracked").add_(1)
+                self.get_buffer("running_mean").lerp_(mean, self.momentum)
+                self.get_buffer("running_var").lerp_(variance * rows / (rows - 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(input.dtype)
+
+
+def synchronise_batch_norm(network: nn.Module) -> None:
+    """From now on batch norm looks at the rows of all processes; parameters and buffers stay the same."""
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            on_gpu = module.weight.is_cuda
+            module.__class__ = nn.SyncBatchNorm if on_gpu else SynchronisedBatchNorm  # type: ignore[assignment]
+            module.process_group = None  # type: ignore[assignment]  # SyncBatchNorm's: all
+
+
+def localise_batch_norm(network: nn.Module) -> None:
+    """Take `synchronise_batch_norm` back."""
+    for module in network.modules():
+        if isinstance(module, nn.SyncBatchNorm | SynchronisedBatchNorm):
+            module.__class__ = nn.BatchNorm2d  # type: ignore[assignment]
