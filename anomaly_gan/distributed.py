@@ -11,7 +11,6 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 
 def rank() -> int:
@@ -65,10 +64,10 @@ class _Gather(torch.autograd.Function):
 
 
 def average_(tensors: Sequence[Tensor]) -> None:
-    """Replace each tensor by its mean over the processes; all of them travel in one float32 message."""
+    """Replace each tensor by its mean over the processes; tensors of one type, in one message."""
     if world_size() == 1 or not tensors:
         return
-    flat = torch.cat([tensor.flatten().float() for tensor in tensors])
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
     dist.all_reduce(flat)
     parts = (flat / world_size()).split([tensor.numel() for tensor in tensors])
     for tensor, part in zip(tensors, parts, strict=True):
@@ -84,6 +83,22 @@ def agreed(value: Any) -> Any:
     return box[0]
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over the processes, which each of their losses hangs on."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
 class SynchronisedBatchNorm(nn.BatchNorm2d):
     """Batch norm over the rows of all processes, on any device; torch's own SyncBatchNorm refuses the CPU."""
 
@@ -92,13 +107,13 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        x = input.float()
+        x = input.to(self.weight.dtype)
         count = x.new_tensor([x.numel() // self.num_features])
-        summed = all_reduce(torch.cat([x.sum((0, 2, 3)), count]))
+        summed = _Sum.apply(torch.cat([x.sum((0, 2, 3)), count]))
         rows, mean = summed[-1], summed[:-1] / summed[-1]
         # In two passes: a mean of squares less a squared mean would lose a small variance.
         centred = x - mean.view(1, -1, 1, 1)
-        variance = all_reduce(centred.square().sum((0, 2, 3))) / rows
+        variance = _Sum.apply(centred.square().sum((0, 2, 3))) / rows
         if self.track_running_stats:
             with torch.no_grad():
                 self.get_buffer("num_batches_tracked").add_(1)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from anomaly_gan.data.image_set import Batch
 from anomaly_gan.data.module import OneClassData
+from anomaly_gan.distributed import gather_unknown, rank, world_size
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.metrics.auroc import auroc
 from anomaly_gan.progress import track
@@ -49,18 +50,21 @@ class TestScores:
 
 def fit_scorer(detector: AnomalyDetector, data: OneClassData) -> None:
     """Let `detector` take what it needs from the normal training images."""
-    detector.fit_scorer(FloatBatches(data.bank_loader(), detector.device, "reading normal images"))
+    loader = data.bank_loader(rank(), world_size())
+    detector.fit_scorer(FloatBatches(loader, detector.device, "reading normal images"))
 
 
 def score_test_set(detector: AnomalyDetector, data: OneClassData) -> TestScores | None:
-    """Score the test part of `data`; None where it has none."""
+    """Score the test part of `data`, each process a part of it; None where it has none."""
     if data.test is None:
         return None
     start = time.perf_counter()
-    batches = FloatBatches(data.test_loader(), detector.device, "scoring test images")
-    scored = [detector.score_all(images) for images in batches]
+    loader = data.test_loader(rank(), world_size())
+    scored = [
+        detector.score_all(images) for images in FloatBatches(loader, detector.device, "scoring test images")
+    ]
     scores = {
-        name: torch.cat([batch[name] for batch in scored]).cpu().numpy().astype(np.float64)
+        name: gather_unknown(torch.cat([batch[name] for batch in scored])).cpu().numpy().astype(np.float64)
         for name in scored[0]
     }
     labels = data.test.labels.numpy()

@@ -1,5 +1,6 @@
 """Progress of long work: a bar on a terminal, a plain line every few seconds elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -8,8 +9,13 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
+def is_first_process() -> bool:
+    """Whether this process is the only one, or the first of several: the one that speaks."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
+
+
 class Progress:
-    """Shows how far a piece of work is, on standard error.
+    """Shows how far a piece of work is, on standard error; of several processes, the first one's.
 
     Args:
         description: what is being done, in a few words.
@@ -32,7 +38,8 @@ class Progress:
         self.done = self.before = done
         self.start = self.last_line = time.monotonic()
         self.bar = None
-        if sys.stderr.isatty():
+        self.quiet = not is_first_process()
+        if sys.stderr.isatty() and not self.quiet:
             from tqdm import tqdm
 
             self.bar = tqdm(
@@ -57,6 +64,8 @@ class Progress:
             self._line()
 
     def _line(self, note: str = "") -> None:
+        if self.quiet:
+            return
         seconds = time.monotonic() - self.start
         rate = (self.done - self.before) / seconds
         left = (self.total - self.done) / rate

@@ -11,6 +11,7 @@ import numpy as np
 
 from anomaly_gan import checkpoint, generation
 from anomaly_gan.data.module import OneClassData
+from anomaly_gan.distributed import rank
 from anomaly_gan.evaluation import TestScores, fit_scorer, score_test_set, why_no_auroc
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.methods.raw_pixels import RawPixels
@@ -39,8 +40,10 @@ def finish(
     notes: Sequence[str] = (),
     feature_network: FeatureNetwork | None = None,
     already_fitted: bool = False,
-) -> RunResult:
+) -> RunResult | None:
     """Fit the scorer, score the test set and write detector, scores, pictures and `result.json`.
+
+    Several processes score together; the first one writes, and the others get None.
 
     Args:
         folder: exists; everything goes there.
@@ -67,7 +70,8 @@ def finish(
             fit_scorer(detector, data)
         notes += [str(warning.message) for warning in caught]
         seconds["fit_scorer"] = time.perf_counter() - start
-        checkpoint.save(folder / DETECTOR_FILE, detector, config, data.describe())
+        if rank() == 0:
+            checkpoint.save(folder / DETECTOR_FILE, detector, config, data.describe())
     scored = score_test_set(detector, data)
     raw_scored = None
     if scored is not None:
@@ -79,9 +83,11 @@ def finish(
         assert raw_scored is not None
         seconds["raw_pixels"] = time.perf_counter() - start
         scored.scores.update(raw_scored.scores)
-        write_scores(folder, scored, data)
+    if rank() > 0:
+        return None
     aurocs: dict[str, float | None]
     if scored is not None:
+        write_scores(folder, scored, data)
         aurocs = scored.aurocs()
         intervals = {name: bootstrap_interval(scored.scores[name], scored.anomalous) for name in aurocs}
     else:

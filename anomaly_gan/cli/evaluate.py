@@ -43,6 +43,7 @@ def main(config: DictConfig, folder: Path) -> int:
         feature_network=network,
         already_fitted=True,
     )
+    assert result is not None  # there is one process
     print(runs.summary(result, Path(os.path.relpath(folder))))
     return 0
 

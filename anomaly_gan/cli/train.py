@@ -5,6 +5,7 @@ import os
 import pickle
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,32 @@ from anomaly_gan.callbacks.training_checkpoint import next_iteration
 from anomaly_gan.checkpoint import build_method
 from anomaly_gan.config import build
 from anomaly_gan.data.module import OneClassData
+from anomaly_gan.device import choose_precision
 from anomaly_gan.errors import UserError
+from anomaly_gan.launch import in_processes, started_outside
 from anomaly_gan.loggers import close, log_pictures
-from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.methods.phased import PhasedDetector
 from anomaly_gan.metrics.generator import feature_network
 from anomaly_gan.results import RunResult, write_atomically
+from anomaly_gan.strategies import SharedBatch
 
 
 def main(config: DictConfig, folder: Path) -> int:
     """Train as `config` says, into `folder`."""
-    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert isinstance(plain, dict)
-    result = train({str(key): value for key, value in plain.items()}, folder)
+    plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    started_by, processes = started_outside(), 1
+    if started_by is not None:
+        plain["trainer"] |= dict(zip(("devices", "num_nodes"), started_by, strict=True))
+    else:
+        processes = make_trainer(plain["trainer"], logger=False).world_size
+    if processes > 1:
+        in_processes(train, (plain, folder), processes)
+        result = RunResult.read(folder)
+    else:
+        found = train(plain, folder)
+        if found is None:
+            return 0  # the first process speaks for all
+        result = found
     where = Path(os.path.relpath(folder))
     print(runs.summary(result, where))
     print(
@@ -44,18 +58,50 @@ def main(config: DictConfig, folder: Path) -> int:
     return 0
 
 
-def train(config: dict[str, Any], folder: Path) -> RunResult:
-    """Train a detector and finish its run.
+def make_trainer(config: Mapping[str, Any], **more: Any) -> pl.Trainer:
+    """The Trainer of a group `trainer`.
+
+    Raises:
+        UserError: it cannot be used here.
+    """
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    settings = dict(config)
+    settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
+    del settings["compile"]  # ours
+    try:
+        trainer = pl.Trainer(
+            **settings,
+            **more,
+            max_epochs=1,  # one pass over a loader that has as many batches as the training
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=1,
+        )
+        if trainer.world_size > 1 and "strategy" not in more:
+            return make_trainer(config, **more, strategy=SharedBatch())
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as wrong:
+        raise UserError(f"trainer: {wrong}") from wrong
+    return trainer
+
+
+def train(config: dict[str, Any], folder: Path) -> RunResult | None:
+    """Train a detector and finish its run; of several processes that do so, the first gets the result.
 
     Args:
         config: a whole training configuration (conf/train.yaml), resolved, in plain containers.
-        folder: where the run is kept.
+        folder: where the run is kept; of several processes, the first one's counts.
 
     Raises:
         UserError: something in the configuration or the data cannot be used; nothing is written then.
     """
     keep_memory()
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    config = config | {"trainer": dict(config["trainer"])}
+    config["trainer"]["precision"] = choose_precision(
+        config["trainer"]["precision"], config["trainer"]["accelerator"]
+    )
     data = build(config["data"], "data", ("data",))
     data.setup()
     pl.seed_everything(config["seed"], verbose=False)  # of the initial weights
@@ -68,28 +114,20 @@ def train(config: dict[str, Any], folder: Path) -> RunResult:
         name: build(logger, f"logger.{name}", ("loggers",), folder=str(folder))
         for name, logger in config["logger"].items()
     }
-    precision = str(config["trainer"].get("precision"))
-    if precision.startswith("16"):  # its loss scaler serves one optimizer, not one a network
-        raise UserError(f"trainer.precision={precision} cannot be used here; give bf16-mixed or 32-true")
-    try:
-        trainer = pl.Trainer(
-            **config["trainer"],
-            default_root_dir=folder,
-            callbacks=list(callbacks.values()),
-            logger=list(loggers.values()),
-            max_epochs=1,  # one pass over a loader that has as many batches as the training
-            use_distributed_sampler=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            log_every_n_steps=1,
-        )
-    except (ValueError, MisconfigurationException) as wrong:
-        raise UserError(f"trainer: {wrong}") from wrong
-    if trainer.world_size > 1:
-        raise UserError("trainer.devices: one device a run for now; its losses would not see the whole batch")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(config))
+    trainer = make_trainer(
+        config["trainer"],
+        default_root_dir=folder,
+        callbacks=list(callbacks.values()),
+        logger=list(loggers.values()),
+    )
+    data.check_processes(trainer.world_size)
+    data.move_to(trainer.strategy.root_device)
+    assert isinstance(detector, PhasedDetector)
+    if config["trainer"]["compile"]:
+        detector.compile_networks()
+    if trainer.is_global_zero:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "config.yaml", OmegaConf.to_yaml(config))
     failed = True
     try:
         for logger in trainer.loggers:
@@ -125,19 +163,20 @@ def train(config: dict[str, Any], folder: Path) -> RunResult:
             notes=[*_skipped(detector), *(callbacks["health"].notes if "health" in callbacks else [])],
             feature_network=network,
         )
+        failed = False
+        if result is None:
+            return None
         found = {f"test/auroc_{name}": value for name, value in result.auroc.items() if value is not None}
         for logger in trainer.loggers:
             logger.log_metrics(found, step=data.iterations)
         pictures = {path.stem: path for path in sorted((folder / runs.FIGURES_FOLDER).glob("*.png"))}
         log_pictures(trainer.loggers, pictures, data.iterations)
-        failed = False
     finally:
         close(trainer.loggers, failed)
     return result
 
 
-def _skipped(detector: AnomalyDetector) -> list[str]:
-    assert isinstance(detector, PhasedDetector)
+def _skipped(detector: PhasedDetector) -> list[str]:
     return [
         f"{count} steps of line {phase!r} left out: their loss or gradient was not finite"
         for phase, count in detector.skipped.items()

@@ -23,7 +23,7 @@ class Batch(NamedTuple):
 
 
 class MemoryReader:
-    """Images held as one tensor."""
+    """Images held as one tensor, on any device."""
 
     streamed = False
 
@@ -32,6 +32,8 @@ class MemoryReader:
 
     def __call__(self, rows: Labels) -> RawImages:
         """Pick `rows` by tensor indexing: no Python per image."""
+        if self.images.is_cuda:  # the host goes on while the row numbers travel
+            rows = rows.pin_memory().to(self.images.device, non_blocking=True)
         return self.images[rows]
 
 
@@ -87,6 +89,16 @@ class ImageSet(Dataset[Batch]):
     def streamed(self) -> bool:
         """Whether images are read from files at each access."""
         return self.reader.streamed
+
+    @property
+    def bytes(self) -> int:
+        """What the images take where they lie in memory."""
+        return 0 if isinstance(self.reader, FileReader) else self.reader.images.nbytes
+
+    def move_to(self, device: torch.device) -> None:
+        """Hold images that lie in memory on `device`; subsets share them."""
+        if isinstance(self.reader, MemoryReader):
+            self.reader.images = self.reader.images.to(device)
 
     def subset(self, indices: Sequence[int] | Labels) -> "ImageSet":
         """The images at `indices`, as a set of its own; pixels are shared, not copied."""

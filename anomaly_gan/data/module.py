@@ -16,6 +16,7 @@ from anomaly_gan.data.image_set import Batch, ImageSet
 from anomaly_gan.data.sampling import IterationBatches
 from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.randomness import make_generator
+from anomaly_gan.sharding import Shard
 
 
 class OneClassData(LightningDataModule, ABC):
@@ -24,10 +25,10 @@ class OneClassData(LightningDataModule, ABC):
     A subclass sets `name`, `image_size`, `channels`, `class_names` (and `resize`, unless images are to be
     stretched), as class attributes or in `discover`, and loads the two splits.
 
-    Every loader yields `Batch`es of uint8 images, by one mechanism whether these lie in memory or in
-    files. Under several processes the Trainer must leave the loaders alone
-    (`use_distributed_sampler=False`): the training loader already gives each rank its slice, the others give
-    each rank everything.
+    Every loader yields `Batch`es of uint8 images, by one mechanism whether these lie in memory, on a device
+    or in files. Under several processes the Trainer must leave the loaders alone
+    (`use_distributed_sampler=False`): the training loader gives each process its shard of every batch, the
+    others give it the batches that it asks for.
 
     Args:
         normal_class: name of the normal class, else its index.
@@ -165,50 +166,58 @@ class OneClassData(LightningDataModule, ABC):
         return -(-self.total_images // self.batch_size)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """The batches of the run from `start_iteration` on; under a Trainer, this process's slice of each.
+        """The batches of the run from `start_iteration` on; under a Trainer, this process's shard of each.
 
         Raises:
-            UserError: the batch cannot be cut evenly between the processes.
+            UserError: a batch has fewer images than there are processes.
         """
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        if self.batch_size % world_size:
-            raise UserError(
-                f"batch_size={self.batch_size} cannot be cut evenly between {world_size} processes: "
-                f"set batch_size to a multiple of {world_size}"
-            )
+        process, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        self.check_processes(processes)
         batches = IterationBatches(
             len(self.train),
             self.batch_size,
             self.iterations,
             self.seed,
             start=self.start_iteration,
-            rank=rank,
-            world_size=world_size,
+            process=process,
+            processes=processes,
         )
         return self._loader(self.train, batches)
 
-    def bank_loader(self) -> DataLoader[Batch]:
-        """The training images in order, each once."""
-        return self._in_order(self.train)
+    def check_processes(self, processes: int) -> None:
+        """Raises UserError where a batch cannot be shared between so many processes."""
+        if self.batch_size < processes:
+            raise UserError(
+                f"batch_size={self.batch_size} cannot be shared between {processes} processes: "
+                f"set batch_size to {processes} or more, or trainer.devices to {self.batch_size} or less"
+            )
+
+    def bank_loader(self, process: int = 0, processes: int = 1) -> DataLoader[Batch]:
+        """The training images in order, each once; of several processes, one's part of them."""
+        return self._in_order(self.train, process, processes)
 
     def calibration_loader(self) -> DataLoader[Batch]:
         """The held-out normal images in order; no batch if there are none."""
         return self._in_order(self.calibration)
 
-    def test_loader(self) -> DataLoader[Batch]:
-        """The test images in order.
+    def test_loader(self, process: int = 0, processes: int = 1) -> DataLoader[Batch]:
+        """The test images in order; of several processes, one's part of them.
 
         Raises:
-            UserError: there is no test split.
+            UserError: there is no test split, or it has fewer images than there are processes.
         """
         if self.test is None:
             raise UserError(f"{self.name} has no test images; add a test split to evaluate on")
-        return self._in_order(self.test)
+        return self._in_order(self.test, process, processes)
 
-    def _in_order(self, images: ImageSet) -> DataLoader[Batch]:
-        return self._loader(
-            images, BatchSampler(range(len(images)), self.evaluation_batch_size, drop_last=False)
-        )
+    def _in_order(self, images: ImageSet, process: int = 0, processes: int = 1) -> DataLoader[Batch]:
+        if processes > 1 and len(images) < processes:
+            raise UserError(f"{processes} processes for {len(images)} images: choose fewer trainer.devices")
+        # Whole batches for each process: every image is seen once, in the batch it would be in anyway.
+        size = min(self.evaluation_batch_size, max(1, len(images) // processes))
+        batches = list(BatchSampler(range(len(images)), size, drop_last=False))
+        shard = Shard(len(batches), process, processes)
+        return self._loader(images, batches[shard.first : shard.first + shard.rows])
 
     def _loader(self, images: ImageSet, batches: Iterable[list[int]]) -> DataLoader[Batch]:
         # An ImageSet takes a list of indices at once: to the loader one batch is one item (batch_size=None).
@@ -216,6 +225,16 @@ class OneClassData(LightningDataModule, ABC):
         return DataLoader(
             images, batch_size=None, sampler=batches, num_workers=self.workers if images.streamed else 0
         )
+
+    def move_to(self, device: torch.device) -> None:
+        """Keep images that lie in memory on a GPU, where they take at most half of what is free there."""
+        if device.type != "cuda":
+            return
+        sets = [images for images in (self.train, self.test) if images is not None and not images.streamed]
+        free, _ = torch.cuda.mem_get_info(device)
+        if sum(images.bytes for images in sets) <= free // 2:
+            for images in sets:
+                images.move_to(device)
 
     def to_raw(self, image: Image.Image) -> UInt8[Tensor, "channels height width"]:
         """A PIL image of any mode and size as the images of this data set are: uint8 [C, H, W]."""

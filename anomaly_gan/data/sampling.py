@@ -6,6 +6,7 @@ import torch
 from torch.utils.data import Sampler
 
 from anomaly_gan.randomness import make_generator
+from anomaly_gan.sharding import Shard
 
 
 class IterationBatches(Sampler[list[int]]):
@@ -16,12 +17,12 @@ class IterationBatches(Sampler[list[int]]):
 
     Args:
         size: number of training images.
-        batch_size: images per batch, over all ranks together; at most `size`, a multiple of `world_size`.
+        batch_size: images per batch, over all processes together; at most `size`, at least one a process.
         iterations: batches in the whole run, those before `start` included.
         seed: of the permutations.
         start: first iteration to yield.
-        rank: which slice of each batch this process takes.
-        world_size: into how many slices each batch is cut.
+        process: whose shard of each batch is taken.
+        processes: between how many each batch is shared.
     """
 
     def __init__(
@@ -31,13 +32,13 @@ class IterationBatches(Sampler[list[int]]):
         iterations: int,
         seed: int,
         start: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        process: int = 0,
+        processes: int = 1,
     ):
-        if not 0 < batch_size <= size or batch_size % world_size:
-            raise ValueError(f"batches of {batch_size} over {world_size} ranks from {size} images")
+        if not processes <= batch_size <= size:
+            raise ValueError(f"batches of {batch_size} for {processes} processes from {size} images")
         self.size, self.batch_size, self.iterations, self.seed = size, batch_size, iterations, seed
-        self.start, self.rank, self.world_size = start, rank, world_size
+        self.start, self.shard = start, Shard(batch_size, process, processes)
 
     def __len__(self) -> int:
         # Of the whole run: Lightning's batch counter starts at `start` too when it resumes.
@@ -45,7 +46,6 @@ class IterationBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         per_epoch = self.size // self.batch_size
-        per_rank = self.batch_size // self.world_size
         drawn = None
         for iteration in range(self.start, self.iterations):
             epoch, position = divmod(iteration, per_epoch)
@@ -54,5 +54,5 @@ class IterationBatches(Sampler[list[int]]):
                     self.size, generator=make_generator("cpu", self.seed, "batches", epoch)
                 ).tolist()
                 drawn = epoch
-            first = position * self.batch_size + self.rank * per_rank
-            yield order[first : first + per_rank]
+            first = position * self.batch_size + self.shard.first
+            yield order[first : first + self.shard.rows]

@@ -9,12 +9,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from anomaly_gan.algorithm import ABLATIONS, networks_of, with_period, with_shared_forward
 from anomaly_gan.data.image_set import Batch
+from anomaly_gan.distributed import average_, gather_unknown, world_size
 from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.losses.adversarial import Form
 from anomaly_gan.methods.phased import PhasedDetector, PhaseSettings
 from anomaly_gan.networks.autoencoders import Family
 from anomaly_gan.networks.feature_extractor import FeatureExtractor
-from anomaly_gan.networks.modes import recalibrating
+from anomaly_gan.networks.modes import batch_norms, recalibrating
 from anomaly_gan.objectives import Step, resized
 from anomaly_gan.optimizers import Recipe
 from anomaly_gan.randomness import RowGenerator, make_generator
@@ -214,7 +215,7 @@ class AnomalyGAN(PhasedDetector):
         self.eval()
         for form in self.forms:
             embedded = [self.embed(images, form) for images in normal]
-            bank = make_bank(*(torch.cat(parts) for parts in zip(*embedded, strict=True)))
+            bank = make_bank(*(gather_unknown(torch.cat(parts)) for parts in zip(*embedded, strict=True)))
             self._memory(form).fill(bank)
             weak = (bank.mean_logit < SMALLEST_MEAN_SHIFT_LOGIT).nonzero().flatten().tolist()
             if weak:
@@ -224,7 +225,7 @@ class AnomalyGAN(PhasedDetector):
                     stacklevel=2,
                 )
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def score_all(self, images: Images) -> dict[str, Scores]:
         self.eval()
         scores: dict[str, Scores] = {}
@@ -267,8 +268,17 @@ class AnomalyGAN(PhasedDetector):
         """Set F's running statistics to their averages over the images as the primary score sees them."""
         form = self.forms[-1]
         network = self.networks["feature_extractor"]
+        seen = torch.zeros(1, device=self.device)
         with recalibrating(network):
             for images in normal:
+                seen += len(images)
                 for part in images.split(self._images_at_a_time):
                     for views in self._views(part, form):
                         network(views)
+        if world_size() > 1:  # each process counts for as many images as it has seen
+            share = seen * world_size() / gather_unknown(seen).sum()
+            names = ("running_mean", "running_var")
+            statistics = [norm.get_buffer(name) for norm in batch_norms(network) for name in names]
+            for buffer in statistics:
+                buffer *= share
+            average_(statistics)

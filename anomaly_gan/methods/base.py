@@ -40,7 +40,8 @@ class AnomalyDetector(pl.LightningModule, ABC):
         """Take what scoring needs from the normal training images into buffers.
 
         Args:
-            normal: batches [B, C, H, W] in [0, 1], on the detector's device.
+            normal: batches [B, C, H, W] in [0, 1], on the detector's device; of several processes, this one's
+                part of them. What is taken is of all processes' images.
         """
 
     @abstractmethod

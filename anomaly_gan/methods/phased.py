@@ -121,6 +121,16 @@ class PhasedDetector(AnomalyDetector):
         """How many batches came before this one, over the whole training."""
         return self.trainer.fit_loop.epoch_loop.total_batch_idx
 
+    def compile_networks(self) -> None:
+        """From now on each network is compiled at its first use; names in checkpoints stay the same.
+
+        Every line of Algorithm 1 brings each network its own combination of batch size and of what has a
+        gradient, and each is compiled once.
+        """
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+        for network in self.networks.values():
+            network.compile(dynamic=False)
+
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [self.recipe.optimizer(network.parameters()) for network in self.networks.values()]
 

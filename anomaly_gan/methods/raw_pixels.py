@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from anomaly_gan.distributed import gather_unknown
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.types import ImageBatches, Images, Scores
 
@@ -29,7 +30,7 @@ class RawPixels(AnomalyDetector):
         self.register_buffer("pixels", torch.empty(0, 0))
 
     def fit_scorer(self, normal: ImageBatches) -> None:
-        self.pixels = torch.cat([_flat(images) for images in normal]).to(self.device)
+        self.pixels = gather_unknown(torch.cat([_flat(images) for images in normal]).to(self.device))
 
     def score_all(self, images: Images) -> dict[str, Scores]:
         queries = _flat(images.to(self.device))

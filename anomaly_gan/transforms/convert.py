@@ -6,5 +6,5 @@ from anomaly_gan.types import Images, RawImages
 
 
 def to_float(raw: RawImages) -> Images:
-    """uint8 0..255 -> float32 in [0, 1], on the same device."""
-    return raw.to(torch.float32) / 255
+    """uint8 0..255 -> torch's default type, float32, in [0, 1], on the same device."""
+    return raw.to(torch.get_default_dtype()) / 255

@@ -95,12 +95,14 @@ def test_batches_depend_on_the_seed_and_the_epoch_but_not_on_the_length_of_the_r
     assert [*IterationBatches(64, 32, 9, 0)][:4] == first
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 4])
-def test_the_slices_of_all_ranks_in_order_are_the_global_batch(world_size: int) -> None:
+@pytest.mark.parametrize("processes", [1, 2, 3, 8])
+def test_the_shards_of_all_processes_in_order_are_the_whole_batch(processes: int) -> None:
     alone = list(IterationBatches(50, 8, 13, 3))
-    ranks = [IterationBatches(50, 8, 13, 3, rank=rank, world_size=world_size) for rank in range(world_size)]
-    together = [[i for part in slices for i in part] for slices in zip(*ranks, strict=True)]
+    several = [IterationBatches(50, 8, 13, 3, process=i, processes=processes) for i in range(processes)]
+    together = [[i for part in shards for i in part] for shards in zip(*several, strict=True)]
     assert together == alone
+    for shards in zip(*several, strict=True):
+        assert {len(shard) for shard in shards} <= {8 // processes, 8 // processes + 1}
 
 
 def test_the_global_random_state_is_left_alone() -> None:
@@ -109,7 +111,7 @@ def test_the_global_random_state_is_left_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize(("size", "batch_size", "world_size"), [(4, 5, 1), (4, 0, 1), (8, 6, 4)])
-def test_impossible_batches_are_refused(size: int, batch_size: int, world_size: int) -> None:
+@pytest.mark.parametrize(("size", "batch_size", "processes"), [(4, 5, 1), (4, 0, 1), (8, 3, 4)])
+def test_impossible_batches_are_refused(size: int, batch_size: int, processes: int) -> None:
     with pytest.raises(ValueError, match=f"batches of {batch_size}"):
-        IterationBatches(size, batch_size, 1, 0, world_size=world_size)
+        IterationBatches(size, batch_size, 1, 0, processes=processes)

@@ -184,6 +184,22 @@ def test_under_several_processes_each_takes_its_slice() -> None:
     data = digits()
     data.trainer = Ranks()  # type: ignore[assignment]
     assert [batch.index.tolist() for batch in data.train_dataloader()] == [batch[2:4] for batch in whole]
-    data.batch_size = 6
-    with pytest.raises(UserError, match="batch_size=6 cannot be cut evenly between 4 processes"):
+    data.batch_size = 3
+    with pytest.raises(UserError, match="batch_size=3 cannot be shared between 4 processes"):
         data.train_dataloader()
+
+
+@pytest.mark.parametrize("processes", [1, 2, 5])
+def test_several_processes_score_each_image_once_in_the_batches_of_one(processes: int) -> None:
+    data = digits()
+    data.evaluation_batch_size = 7
+    alone = [batch.index.tolist() for batch in data.test_loader()]
+    parts = [[b.index.tolist() for b in data.test_loader(i, processes)] for i in range(processes)]
+    assert [batch for part in parts for batch in part] == alone
+    assert all(parts)
+
+
+def test_more_processes_than_images_to_score_are_refused() -> None:
+    data = digits()
+    with pytest.raises(UserError, match=r"choose fewer trainer\.devices"):
+        data.test_loader(0, 10_000)

@@ -107,3 +107,16 @@ def test_shift_classification_has_the_gradient_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(
         lambda x: shift_classification(x, torch.tensor([0, 1, 2, 3, 3])), (logits,)
     )
+
+
+@pytest.mark.parametrize("sizes", [(6, 6), (4, 8), (2, 4, 6)])
+def test_parts_of_a_batch_among_everyone_have_the_loss_of_the_whole(sizes: tuple[int, ...]) -> None:
+    parts = [torch.randn(size, 5, dtype=torch.float64) for size in sizes]
+    everyone = torch.cat(parts)
+    losses = [
+        nt_xent(part, 0.5, everyone, sum(sizes[:i])) * len(part) / len(everyone)
+        for i, part in enumerate(parts)
+    ]
+    firsts = torch.cat([part[: len(part) // 2] for part in parts])
+    seconds = torch.cat([part[len(part) // 2 :] for part in parts])
+    torch.testing.assert_close(sum(losses), nt_xent(torch.cat([firsts, seconds]), 0.5))

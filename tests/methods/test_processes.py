@@ -1,0 +1,158 @@
+"""Two processes that share every batch do what one does with the whole of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from anomaly_gan import distributed
+from anomaly_gan.checkpoint import build_method
+from anomaly_gan.cli.train import make_trainer
+from anomaly_gan.data.digits import Digits
+from anomaly_gan.errors import UserError
+from anomaly_gan.launch import in_processes
+from anomaly_gan.methods.phased import PhasedDetector
+from anomaly_gan.networks.modes import batch_norms
+from anomaly_gan.randomness import RowGenerator
+from anomaly_gan.sharding import Shard
+
+ITERATIONS = 20
+
+
+class Record(pl.Callback):
+    """Every logged term, gradient norms among them, of every iteration."""
+
+    def __init__(self) -> None:
+        self.terms: list[dict[str, float]] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        self.terms.append({name: float(value) for name, value in pl_module.terms.items()})
+
+
+def train(folder: Path, methods: dict[str, dict[str, Any]], processes: int) -> None:
+    """Runs in float64, in which rounding does not grow into differences; the first process keeps them."""
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    settings = {"accelerator": "cpu", "devices": processes, "precision": "32-true", "compile": False}
+    for name, method in methods.items():
+        batch_size = BATCH_SIZES[name.split()[1]]
+        data = Digits(normal_class=3, batch_size=batch_size, total_images=batch_size * ITERATIONS, limit=40)
+        data.setup()
+        torch.manual_seed(int(os.environ["RANK"]))  # process 0's weights must become everybody's
+        detector = build_method(method, data.describe())
+        record = Record()
+        trainer = make_trainer(settings, default_root_dir=folder, callbacks=[record], logger=False)
+        trainer.fit(detector, datamodule=data)
+        assert isinstance(detector, PhasedDetector)
+        assert all(type(norm) is nn.BatchNorm2d for norm in batch_norms(detector))
+        if trainer.is_global_zero:
+            torch.save(
+                {"weights": detector.state_dict(), "terms": record.terms}, folder / f"{name}, {processes}"
+            )
+
+
+BATCH_SIZES = {"even": 8, "uneven": 7}
+
+
+def test_two_processes_are_one(small_method, tmp_path: Path) -> None:
+    beyond = {"latents_per_image": 2, "diff_augment": {
+        "_target_": "anomaly_gan.transforms.diff_augment.DiffAugment",
+        "changes": ["color", "translation", "cutout"],
+    }}  # fmt: skip
+    methods = {
+        "csi even": small_method(ablation="csi"),
+        "csi uneven": small_method(ablation="csi"),
+        "full even": small_method(ablation="full"),
+        "full uneven": small_method(ablation="full", **beyond),
+    }
+    for processes in (1, 2):
+        in_processes(train, (tmp_path, methods, processes), processes)
+    for name in methods:
+        one, two = (torch.load(tmp_path / f"{name}, {processes}") for processes in (1, 2))
+        assert len(one["terms"]) == ITERATIONS
+        for alone, shared in zip(one["terms"], two["terms"], strict=True):
+            assert shared == pytest.approx(alone, rel=1e-6, abs=1e-9)
+        for key, weight in one["weights"].items():
+            # Adam makes 1e-9 of the nothing that reaches a bias before batch norm.
+            torch.testing.assert_close(
+                two["weights"][key], weight, rtol=1e-4, atol=1e-8, msg=f"{name}: {key}"
+            )
+
+
+def die(folder: Path) -> None:
+    """Process 1 is killed while process 0 waits for it."""
+    dist.init_process_group("gloo")
+    if dist.get_rank() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    distributed.average_([torch.zeros(1)])
+    (folder / "went on").touch()
+
+
+def test_a_process_that_dies_ends_all_with_its_name_and_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"process 1 of 2 died \(SIGKILL\).*resume="):
+        in_processes(die, (tmp_path,), 2)
+    assert not (tmp_path / "went on").exists()
+
+
+def complain(folder: Path) -> None:
+    if os.environ["RANK"] == "1":
+        raise UserError("no such thing; do this")
+    time.sleep(600)
+
+
+def test_what_a_process_complains_of_is_said_and_the_others_do_not_wait(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^no such thing; do this$"):
+        in_processes(complain, (tmp_path,), 2)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_shards_draw_together_what_one_process_draws(processes: int) -> None:
+    total, groups, columns = 7, 3, 2
+    whole = RowGenerator(torch.Generator().manual_seed(0)).normal(groups * total, columns)
+    parts = []
+    for process in range(processes):
+        shard = Shard(total, process, processes)
+        drawn = RowGenerator(torch.Generator().manual_seed(0), shard).normal(groups * shard.rows, columns)
+        parts.append(drawn.view(groups, shard.rows, columns))
+    assert torch.equal(torch.cat(parts, dim=1).flatten(0, 1), whole)
+    assert sum(Shard(total, process, processes).weight for process in range(processes)) == processes
+
+
+SCRIPT = """
+import torch
+from anomaly_gan.checkpoint import build_method
+from anomaly_gan.cli.train import make_trainer
+from anomaly_gan.data.digits import Digits
+import json, sys
+
+settings = {"accelerator": "cpu", "devices": 2, "precision": "32-true", "compile": False}
+data = Digits(normal_class=3, batch_size=7, total_images=14, limit=40)
+data.setup()
+torch.manual_seed(0)
+detector = build_method(json.loads(sys.argv[1]), data.describe())
+trainer = make_trainer(settings, logger=False)
+trainer.fit(detector, datamodule=data)
+assert trainer.world_size == 2
+if trainer.is_global_zero:
+    print("trained", detector.iteration)
+"""
+
+
+def test_lightnings_own_launcher_starts_a_program_of_ones_own(small_method, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(SCRIPT)
+    command = [sys.executable, "own.py", json.dumps(small_method(ablation="full"))]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("trained") == 1
