@@ -82,7 +82,7 @@ def gradient_verdict(transform: Transform, images: Tensor) -> str:
 def gradients() -> dict[str, dict[str, str]]:
     """gradcheck's verdicts with fixed draws, the colours always jittered: ours whole, kornia's by layer."""
     generator = RowGenerator(make_generator("cpu", 0, "gradient"))
-    images = torch.rand(8, 3, 4, 4, dtype=torch.float64, generator=generator)
+    images = torch.rand(8, 3, 4, 4, dtype=torch.float64, generator=generator.generator)
     augment = Augment(jitter_probability=1.0)
     draws = augment.draw(len(images), generator)
     verdicts = {"ours": {"whole": gradient_verdict(lambda x: augment(x, draws), images)}, "kornia": {}}
@@ -113,7 +113,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
 
     generator = RowGenerator(make_generator("cpu", 0, "benchmark"))
-    images = torch.rand(arguments.batch, 3, arguments.side, arguments.side, generator=generator)
+    shape = (arguments.batch, 3, arguments.side, arguments.side)
+    images = torch.rand(shape, generator=generator.generator)
     augment = Augment()
     theirs = nn.Sequential(*kornia_layers(arguments.side).values())
     times = measure(
