@@ -62,7 +62,7 @@ class Adam(Recipe):
 
     def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         first, second = self.betas
-        return torch.optim.Adam(parameters, lr=self.learning_rate, betas=(first, second))
+        return torch.optim.Adam(parameters, lr=self.learning_rate, betas=(first, second), fused=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,11 @@ class SGD(Recipe):
 
     def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.SGD(
-            parameters, lr=self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
+            parameters,
+            lr=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            fused=True,
         )
 
 

@@ -172,8 +172,10 @@ def peak_flops_per_second(kind: str, dtype: torch.dtype, width: int, device: tor
     return flops / min(seconds(work, device, times=20 if on_gpu else 1) for _ in range(6))
 
 
-def peak_mib() -> int:
-    """The most memory this process has had so far, MiB."""
+def peak_mib(device: str) -> int:
+    """The most memory that this process has had so far, MiB; on a GPU, there."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() // 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
