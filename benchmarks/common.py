@@ -93,7 +93,13 @@ def prepare(
     return detector, data, config
 
 
-def fit(detector: AnomalyGAN, data: RandomImages, config: dict[str, Any], *callbacks: pl.Callback) -> None:
+def fit(
+    detector: AnomalyGAN,
+    data: RandomImages,
+    config: dict[str, Any],
+    *callbacks: pl.Callback,
+    resume: Path | None = None,
+) -> None:
     """Train as the command does, without pictures, logs and checkpoints."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -103,7 +109,9 @@ def fit(detector: AnomalyGAN, data: RandomImages, config: dict[str, Any], *callb
         data.move_to(trainer.strategy.root_device)
         if config["trainer"]["compile"]:
             detector.compile_networks()
-        trainer.fit(detector, datamodule=data)
+        if config["trainer"]["cuda_graphs"]:
+            detector.capture_phases()
+        trainer.fit(detector, datamodule=data, ckpt_path=resume, weights_only=True)
 
 
 def seconds_per_iteration(

@@ -75,6 +75,8 @@ def modes(width: int, compiled: bool, device: str) -> dict[str, list[str]]:
     }
     if compiled:
         found |= {f"{name}, compiled": [*of, "trainer.compile=true"] for name, of in dict(found).items()}
+    if device == "cuda":
+        found |= {f"{name}, captured": [*of, "trainer.cuda_graphs=true"] for name, of in dict(found).items()}
     return found
 
 

@@ -68,7 +68,8 @@ def make_trainer(config: Mapping[str, Any], **more: Any) -> pl.Trainer:
         logging.getLogger(library).setLevel(logging.WARNING)
     settings = dict(config)
     settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
-    del settings["compile"]  # ours
+    for ours in ("compile", "cuda_graphs"):
+        del settings[ours]
     try:
         trainer = pl.Trainer(
             **settings,
@@ -125,6 +126,10 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     assert isinstance(detector, PhasedDetector)
     if config["trainer"]["compile"]:
         detector.compile_networks()
+    if config["trainer"]["cuda_graphs"]:
+        if trainer.strategy.root_device.type != "cuda" or trainer.world_size > 1:
+            raise UserError("trainer.cuda_graphs=true: for a run on one GPU; leave it out here")
+        detector.capture_phases()
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(config))

@@ -18,7 +18,7 @@ from anomaly_gan.networks.feature_extractor import FeatureExtractor
 from anomaly_gan.networks.modes import batch_norms, recalibrating
 from anomaly_gan.objectives import Step, resized
 from anomaly_gan.optimizers import Recipe
-from anomaly_gan.randomness import RowGenerator, make_generator
+from anomaly_gan.randomness import RowGenerator, derive_seed, make_generator
 from anomaly_gan.scoring.memory import MemoryBank
 from anomaly_gan.scoring.scores import SMALLEST_MEAN_SHIFT_LOGIT, anomaly_scores, make_bank
 from anomaly_gan.transforms.convert import to_float
@@ -57,6 +57,7 @@ class AnomalyGAN(PhasedDetector):
         primary: which score ranks; the ensemble's where it runs.
         ensemble: R, draws of T a score averages over; 0 for none.
         chunk: views that go through F, and rows of the bank that are compared, at a time; sets the memory.
+        scoring_precision: of F's convolutions where it scores; its heads and the search are float32 always.
         recalibrate_batch_norm: re-estimate F's running statistics on the bank's images, seen as the primary
             score sees them, before the bank is made.
     """
@@ -89,6 +90,7 @@ class AnomalyGAN(PhasedDetector):
         primary: Literal["paper", "csi"],
         ensemble: int,
         chunk: int,
+        scoring_precision: Literal["32-true", "bf16-mixed"],
         recalibrate_batch_norm: bool,
     ):
         for key, value, smallest in (
@@ -128,6 +130,7 @@ class AnomalyGAN(PhasedDetector):
         self.latents_per_image = latents_per_image
         self.diff_augment = diff_augment
         self.seed = seed
+        self._generators: dict[tuple[str, str], torch.Generator] = {}
         self.image_size = image_size
         self.latent_size = networks.latent_size
         self.generator_side = networks.side(image_size) if makers else image_size
@@ -141,13 +144,13 @@ class AnomalyGAN(PhasedDetector):
         self.primary = primary + SUFFIX[self.forms[-1]]
         self.ensemble = ensemble
         self.chunk = chunk
+        self.scoring_precision = scoring_precision
         self.recalibrate_batch_norm = recalibrate_batch_norm
 
     def make_step(self, batch: Batch) -> Step:
         images, shard = to_float(batch.images), self.shard_of(batch)
         of_latents, of_step = (
-            RowGenerator(make_generator(self.device, self.seed, purpose, self.iteration), shard)
-            for purpose in ("latents", "step")
+            RowGenerator(self._generator(purpose), shard) for purpose in ("latents", "step")
         )
         return Step(
             networks=dict(self.networks.items()),
@@ -161,6 +164,13 @@ class AnomalyGAN(PhasedDetector):
             shard=shard,
             generator=of_step,
         )
+
+    def _generator(self, purpose: str) -> torch.Generator:
+        """Seeded for this iteration; always the same object, which graphs that draw from it have to know."""
+        key = (purpose, str(self.device))
+        if key not in self._generators:
+            self._generators[key] = torch.Generator(self.device)
+        return self._generators[key].manual_seed(derive_seed(self.seed, purpose, self.iteration))
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         super().training_step(batch, batch_idx)
@@ -236,9 +246,14 @@ class AnomalyGAN(PhasedDetector):
 
     def embed(self, images: Images, form: str) -> tuple[ShiftedEmbeddings, ShiftLogits]:
         """Embeddings [B, K, D] and own-shift logits [B, K] of `images`, averaged over the form's draws."""
-        parts = [self._embed(part, form) for part in images.split(self._images_at_a_time)]
+        with self._scoring():
+            parts = [self._embed(part, form) for part in images.split(self._images_at_a_time)]
         embeddings, logits = zip(*parts, strict=True)
         return torch.cat(embeddings), torch.cat(logits)
+
+    def _scoring(self) -> torch.autocast:
+        half = self.scoring_precision == "bf16-mixed"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
 
     def _memory(self, form: str) -> MemoryBank:
         memory = self.banks[form]
@@ -269,7 +284,7 @@ class AnomalyGAN(PhasedDetector):
         form = self.forms[-1]
         network = self.networks["feature_extractor"]
         seen = torch.zeros(1, device=self.device)
-        with recalibrating(network):
+        with recalibrating(network), self._scoring():
             for images in normal:
                 seen += len(images)
                 for part in images.split(self._images_at_a_time):

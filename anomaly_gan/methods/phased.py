@@ -3,8 +3,9 @@
 import math
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from anomaly_gan.data.image_set import Batch
 from anomaly_gan.distributed import average_
 from anomaly_gan.errors import UserError
 from anomaly_gan.methods.base import AnomalyDetector
+from anomaly_gan.methods.captured import CapturedStep, Graph
 from anomaly_gan.networks.modes import frozen
 from anomaly_gan.objectives import Step, Terms
 from anomaly_gan.optimizers import Recipe
@@ -52,9 +54,8 @@ class Taken(NamedTuple):
     """A step that was taken before anybody looked whether its loss and gradient are numbers."""
 
     iteration: int
-    phase: str
-    finite: Tensor
-    terms: Mapping[str, Tensor]
+    phase: Phase
+    terms: Terms
 
 
 class PhasedDetector(AnomalyDetector):
@@ -110,6 +111,7 @@ class PhasedDetector(AnomalyDetector):
         self.terms: dict[str, Tensor] = {}
         self.skipped: Counter[str] = Counter()
         """How many steps of each phase were left out."""
+        self.captured: dict[str, CapturedStep] | None = None
         self._taken: list[Taken] = []
 
     @abstractmethod
@@ -120,6 +122,23 @@ class PhasedDetector(AnomalyDetector):
     def iteration(self) -> int:
         """How many batches came before this one, over the whole training."""
         return self.trainer.fit_loop.epoch_loop.total_batch_idx
+
+    def capture_phases(self, graph: Callable[[], Graph] = Graph) -> None:
+        """From now on each phase is recorded as a graph after a few steps, and replayed.
+
+        Args:
+            graph: makes one.
+
+        Raises:
+            UserError: a step that is left out must be looked at first.
+        """
+        if self.on_non_finite == "skip":
+            raise UserError(
+                "method.on_non_finite=skip waits for every step; trainer.cuda_graphs=false allows it"
+            )
+        self.captured = {
+            phase.name: CapturedStep(partial(self._leap, phase), graph()) for phase in self.phases
+        }
 
     def compile_networks(self) -> None:
         """From now on each network is compiled at its first use; names in checkpoints stay the same.
@@ -132,7 +151,13 @@ class PhasedDetector(AnomalyDetector):
             network.compile(dynamic=False)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        return [self.recipe.optimizer(network.parameters()) for network in self.networks.values()]
+        optimizers = [self.recipe.optimizer(network.parameters()) for network in self.networks.values()]
+        if self.captured is not None:
+            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+                # What a graph reads has to lie on the device.
+                group["lr"] = torch.tensor(group["lr"], device=self.device)
+                group["capturable"] = self.device.type == "cuda"
+        return optimizers
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         if self.iteration % self.log_every_iterations == 0:
@@ -141,7 +166,10 @@ class PhasedDetector(AnomalyDetector):
         learning_rate = self.recipe.rate(self.iteration / self.total_iterations)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(learning_rate)
+                else:
+                    group["lr"] = learning_rate
         for phase in self.phases:
             if self.runs(phase):
                 self.descend(phase, step)
@@ -175,15 +203,39 @@ class PhasedDetector(AnomalyDetector):
 
     def descend(self, phase: Phase, step: Step) -> None:
         """One optimizer step of `phase` on the networks it trains; the others stay as they are."""
-        optimizers = [
-            optimizer
-            for name, optimizer in zip(self.networks, self._optimizers, strict=True)
-            if name in phase.trains
-        ]
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        buffers = self._running_state(phase) if self.on_non_finite == "skip" else []
+        if self.on_non_finite == "skip":
+            terms = self._leap_if_finite(phase, step)
+        else:
+            leap = partial(self._leap, phase) if self.captured is None else self.captured[phase.name]
+            terms = leap(step)
+            self._taken.append(Taken(self.iteration, phase, terms))
+        self.terms |= {f"train/{name}": value for name, value in terms.items()}
+
+    def _leap(self, phase: Phase, step: Step) -> Terms:
+        """Gradient and optimizer step; the device is not waited for."""
+        terms = self._gradient(phase, step)
+        for optimizer in self._optimizers_of(phase):
+            optimizer.step()
+        return terms
+
+    def _leap_if_finite(self, phase: Phase, step: Step) -> Terms:
+        """The same; a step that is not finite is left out and counted."""
+        buffers = [buffer for name in phase.trains for buffer in self.networks[name].buffers()]
         before = [buffer.clone() for buffer in buffers]
+        terms = self._gradient(phase, step)
+        if _finite(phase, terms):
+            for optimizer in self._optimizers_of(phase):
+                optimizer.step()
+        else:
+            self.skipped[phase.name] += 1
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)  # running statistics have seen what is not finite
+        return terms
+
+    def _gradient(self, phase: Phase, step: Step) -> Terms:
+        """Leave the gradient of `phase`, over all processes; its terms, their total, the gradient's norm."""
+        for optimizer in self._optimizers_of(phase):
+            optimizer.zero_grad()
         with frozen(network for name, network in self.networks.items() if name not in phase.trains):
             terms = {_full(phase, name): term for name, term in phase.objective(step).items()}
             self.manual_backward(step.shard.weight * self._total(terms))
@@ -191,18 +243,15 @@ class PhasedDetector(AnomalyDetector):
         parameters = [p for name in phase.trains for p in self.networks[name].parameters()]
         gradients = [p.grad for p in parameters if p.grad is not None]
         average_([*gradients, *terms.values()])
-        total, norm = self._total(terms), self._clip(phase, parameters)
-        finite = torch.isfinite(total) & torch.isfinite(norm)
-        logged: Terms = terms | {f"{phase.name}/total": total, f"{phase.name}/gradient_norm": norm}
-        self.terms |= {f"train/{name}": value for name, value in logged.items()}
-        if self.on_non_finite == "skip" and not finite:
-            self.skipped[phase.name] += 1
-            for buffer, value in zip(buffers, before, strict=True):
-                buffer.copy_(value)  # running statistics have seen what is not finite
-            return
-        self._taken.append(Taken(self.iteration, phase.name, finite, logged))
-        for optimizer in optimizers:
-            optimizer.step()
+        norm = get_total_norm(gradients)
+        largest = self.settings[phase.name].gradient_clip
+        if largest is not None:
+            clip_grads_with_norm_(parameters, largest, norm)
+        return terms | {f"{phase.name}/total": self._total(terms), f"{phase.name}/gradient_norm": norm}
+
+    def _optimizers_of(self, phase: Phase) -> list[Any]:
+        pairs = zip(self.networks, self._optimizers, strict=True)
+        return [optimizer for name, optimizer in pairs if name in phase.trains]
 
     def _total(self, terms: Terms) -> Tensor:
         return torch.stack([self._weight(name) * term for name, term in terms.items()]).sum()
@@ -213,17 +262,6 @@ class PhasedDetector(AnomalyDetector):
             raise UserError(f"method.phases.{phase}.weights.{name} must be given")
         return self.weights[term]
 
-    def _running_state(self, phase: Phase) -> list[Tensor]:
-        return [buffer for name in phase.trains for buffer in self.networks[name].buffers()]
-
-    def _clip(self, phase: Phase, parameters: list[nn.Parameter]) -> Tensor:
-        """The norm of the phase's gradient before it is clipped, where that is asked for."""
-        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
-        largest = self.settings[phase.name].gradient_clip
-        if largest is not None:
-            clip_grads_with_norm_(parameters, largest, norm)
-        return norm
-
     def raise_if_not_finite(self) -> None:
         """Look at all steps since the last look at once, not to wait for the device in each.
 
@@ -231,14 +269,14 @@ class PhasedDetector(AnomalyDetector):
             UserError: one had a loss or gradient that is not a number.
         """
         taken, self._taken = self._taken, []
-        if not taken or torch.stack([step.finite for step in taken]).all():
+        if not taken or torch.stack([_finite(step.phase, step.terms) for step in taken]).all():
             return
-        iteration, phase, _, values = next(step for step in taken if not step.finite)
+        iteration, phase, values = next(step for step in taken if not _finite(step.phase, step.terms))
         terms = ", ".join(f"{name} {float(value):.3g}" for name, value in values.items())
         raise UserError(
-            f"training ended at iteration {iteration + 1}: the loss or gradient of line {phase!r} is "
+            f"training ended at iteration {iteration + 1}: the loss or gradient of line {phase.name!r} is "
             f"not finite ({terms}); what was saved before is kept; try a lower optimizer.learning_rate, "
-            f"method.phases.{phase}.gradient_clip=1 or method.on_non_finite=skip"
+            f"method.phases.{phase.name}.gradient_clip=1 or method.on_non_finite=skip"
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -258,3 +296,8 @@ class PhasedDetector(AnomalyDetector):
 def _full(phase: Phase, term: str) -> str:
     """A term's name with its line's, which a line made of several has given already."""
     return term if "/" in term else f"{phase.name}/{term}"
+
+
+def _finite(phase: Phase, terms: Terms) -> Tensor:
+    """Whether loss and gradient of a step are numbers."""
+    return torch.isfinite(terms[f"{phase.name}/total"]) & torch.isfinite(terms[f"{phase.name}/gradient_norm"])

@@ -76,6 +76,7 @@ def make_detector(phase_settings) -> Callable[..., AnomalyGAN]:
             "primary": "csi",
             "ensemble": 2,
             "chunk": 64,
+            "scoring_precision": "32-true",
             "recalibrate_batch_norm": True,
         }
         return AnomalyGAN(**settings | changes)
@@ -130,6 +131,7 @@ def small_method(shipped) -> Callable[..., dict[str, Any]]:
                 "primary": "csi",
                 "ensemble": 1,
                 "chunk": 64,
+                "scoring_precision": "32-true",
                 "recalibrate_batch_norm": True,
             }
             | changes

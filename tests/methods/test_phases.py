@@ -1,7 +1,9 @@
 """Algorithm 1: the table, and that each line moves what it names and nothing else."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from anomaly_gan.algorithm import ABLATIONS, Phase, with_period, with_shared_for
 from anomaly_gan.data.image_set import Batch, in_memory
 from anomaly_gan.errors import UserError
 from anomaly_gan.losses.contrastive import nt_xent, shift_classification
+from anomaly_gan.methods.captured import WARM_UP, Graph
 from anomaly_gan.methods.phased import PhasedDetector, PhaseSettings
 from anomaly_gan.networks.modes import frozen
 from anomaly_gan.objectives import Step, feature
@@ -870,3 +873,67 @@ def test_training_lowers_the_loss_on_real_digits(make_detector, tmp_path: Path) 
         default_root_dir=tmp_path,
     ).fit(detector, DataLoader(digits, batch_size=None, sampler=torch.arange(32).view(4, 8).tolist() * 8))
     assert sum(totals[-8:]) < 0.9 * sum(totals[:8])
+
+
+class Tape(Graph):
+    """Stands for a CUDA graph: does what was recorded again, on the memory it was recorded on."""
+
+    def record(self, work: Callable[[], None], generator: torch.Generator) -> None:
+        self.work = work
+
+    def replay(self) -> None:
+        self.work()
+
+
+@pytest.mark.parametrize("ablation", ["csi", "full"])
+def test_lines_that_are_recorded_and_replayed_learn_the_same(
+    make_detector, tmp_path: Path, ablation: str
+) -> None:
+    found = []
+    for graph in (None, Tape):
+        torch.manual_seed(0)
+        recipe = Adam(learning_rate=2**-10, warmup_fraction=0.5)  # exact in float32, and it moves
+        detector = make_detector(ablation=ablation, every=2, optimizer=recipe, total_iterations=12)
+        if graph is not None:
+            detector.capture_phases(graph)
+        train(detector, 12, tmp_path)
+        found.append((detector, {name: value.clone() for name, value in detector.terms.items()}))
+    (eager, terms), (replayed, again) = found
+    assert replayed.captured is not None
+    assert all(captured.calls > WARM_UP + 1 for captured in replayed.captured.values())
+    torch.testing.assert_close(again, terms, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(replayed.state_dict(), eager.state_dict(), rtol=1e-4, atol=1e-6)
+    copy.deepcopy(replayed)  # as the learning curve does
+
+
+def test_steps_to_be_left_out_cannot_be_replayed(make_detector) -> None:
+    with pytest.raises(UserError, match=r"trainer\.cuda_graphs=false"):
+        make_detector(on_non_finite="skip").capture_phases(Tape)
+
+
+def test_compiled_networks_learn_the_same_and_keep_their_names(
+    make_detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The graph is taken and differentiated as for a GPU; code for this processor would take minutes.
+    compile_network = partial(nn.Module.compile, backend="aot_eager")
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **of: compile_network(self, **of))
+    found = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        detector = make_detector(ablation="full", every=2)
+        if compiled:
+            detector.compile_networks()
+        train(detector, 4, tmp_path)
+        found.append(detector.state_dict())
+    assert list(found[0]) == list(found[1])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("iteration", [3, 4, 5])
+def test_what_is_no_number_between_two_logs_is_named_by_its_own_iteration(
+    make_detector, tmp_path: Path, iteration: int
+) -> None:
+    detector = make_detector(ablation="full", every=1, log_every_iterations=4, total_iterations=6)
+    poison(detector, iteration)
+    with pytest.raises(UserError, match=rf"at iteration {iteration}: .* line 'discriminator'"):
+        train(detector, 6, tmp_path)

@@ -1,0 +1,76 @@
+"""A line of Algorithm 1 as one CUDA graph: a step of some hundred small kernels without their launches.
+
+A graph repeats what was recorded, on the same memory. So the batch is copied to where the recorded one lay,
+random numbers come from a generator that the graph knows and that is seeded anew in each iteration, and the
+learning rate is a number on the device.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anomaly_gan.objectives import Step, Terms
+
+WARM_UP = 3
+"""Steps before the recording: libraries choose their kernels and optimizers make their state."""
+
+
+class Graph:
+    """What is recorded on a GPU; `torch.cuda.graph` with the generator that the recorded work draws from."""
+
+    pool: Any = None
+    """The memory of all graphs: none of them needs what another one left there."""
+
+    def record(self, work: Callable[[], None], generator: torch.Generator) -> None:
+        """Record what `work` does, without doing it."""
+        self.graph = torch.cuda.CUDAGraph()
+        self.graph.register_generator_state(generator)
+        torch.cuda.synchronize()
+        with torch.cuda.graph(self.graph, pool=Graph.pool):
+            work()
+        Graph.pool = self.graph.pool()
+
+    def replay(self) -> None:
+        """Do it."""
+        self.graph.replay()
+
+
+class CapturedStep:
+    """A function of a step, recorded after a warm-up and repeated for every further step.
+
+    Args:
+        function: moves networks, returns named numbers; it may not wait for the device.
+        graph: records and repeats.
+    """
+
+    def __init__(self, function: Callable[[Step], Terms], graph: Graph):
+        self.function, self.graph = function, graph
+        self.calls = 0
+        self.names: Sequence[str] = ()
+        self.values: Tensor
+
+    def __call__(self, step: Step) -> Terms:
+        """The function's numbers for `step`: of the shapes and with the generator of those before."""
+        self.calls += 1
+        if self.calls <= WARM_UP:
+            return self.function(step)
+        if self.calls == WARM_UP + 1:
+            # The memory from which every replay reads.
+            self.step = replace(step, images=step.images.clone(), latents=step.latents.clone())
+            self.graph.record(self._work, step.generator.generator)
+        else:
+            self.step.images.copy_(step.images)
+            self.step.latents.copy_(step.latents)
+        self.graph.replay()
+        return dict(zip(self.names, self.values.clone().unbind(), strict=True))
+
+    def __deepcopy__(self, memo: Any) -> "CapturedStep":
+        return self  # a copy of a detector is there to score, and a graph cannot be copied
+
+    def _work(self) -> None:
+        terms = self.function(self.step)
+        self.names = tuple(terms)
+        self.values = torch.stack(tuple(terms.values()))

@@ -1,0 +1,169 @@
+"""The checks of `gpu_protocol.py` and what it measures by itself, one a process: a crash of one is its own.
+
+    python benchmarks/gpu_checks.py "check resume" --width 8
+
+Prints what was found as JSON, in the last line.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from common import DTYPES, fit, median, peak_flops_per_second, prepare, seconds_per_iteration
+from torch import Tensor
+
+
+class Gradients(pl.Callback):
+    """The gradient and the terms of every line of Algorithm 1 before the first step."""
+
+    def __init__(self) -> None:
+        self.gradients: dict[str, Tensor] = {}
+        self.terms: dict[str, Tensor] = {}
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if self.gradients:
+            return
+        with trainer.strategy.precision_plugin.train_step_context():
+            step = pl_module.make_step(batch)
+            for phase in pl_module.phases:
+                self.terms |= pl_module._gradient(phase, step)
+                parameters = [p for name in phase.trains for p in pl_module.networks[name].parameters()]
+                gradient = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+                self.gradients[phase.name] = gradient.double().cpu()
+
+
+def first_gradients(overrides: list[str]) -> Gradients:
+    found = Gradients()
+    detector, data, config = prepare(overrides, 1)
+    fit(detector, data, config, found)
+    return found
+
+
+def compare_gradients(base: list[str], other: list[str]) -> dict[str, Any]:
+    """Relative distance of each line's gradient, and of its terms, in one mode from those in another."""
+    one, two = first_gradients(base), first_gradients(other)
+    return {
+        "gradient": {
+            name: float(f"{(two.gradients[name] - g).norm() / g.norm().clamp_min(1e-30):.3g}")
+            for name, g in one.gradients.items()
+        },
+        "terms": {
+            name: float(f"{abs(float(two.terms[name]) - float(v)) / max(abs(float(v)), 1e-3):.3g}")
+            for name, v in one.terms.items()
+        },
+    }
+
+
+def weights_after(overrides: list[str], iterations: int) -> Tensor:
+    detector, data, config = prepare([*overrides, "method.every=2"], iterations)
+    fit(detector, data, config)
+    return flat(detector.networks.state_dict())
+
+
+def flat(state: dict[str, Tensor]) -> Tensor:
+    return torch.cat([value.double().flatten().cpu() for value in state.values()])
+
+
+def check_compiled(plain: list[str]) -> dict[str, Any]:
+    found = compare_gradients(plain, [*plain, "trainer.compile=true"])
+    return found | {"passed": max(found["gradient"].values()) < 1e-2}
+
+
+def check_half_precision(plain: list[str]) -> dict[str, Any]:
+    found = compare_gradients(plain, [*plain, "trainer.precision=bf16-mixed"])
+    losses = [value for name, value in found["terms"].items() if not name.endswith("gradient_norm")]
+    return found | {"passed": max(losses) < 0.1}
+
+
+def check_captured(plain: list[str]) -> dict[str, Any]:
+    """Ten iterations replayed from graphs against two trainings without."""
+    if "trainer.accelerator=cuda" not in plain:
+        return {"passed": None, "because": "graphs need a GPU"}
+    one, again = weights_after(plain, 10), weights_after(plain, 10)
+    captured = weights_after([*plain, "trainer.cuda_graphs=true"], 10)
+    distances = [float((other - one).norm() / one.norm()) for other in (again, captured)]
+    # Libraries sum in another order each time: as near as two plain trainings are to each other.
+    return {
+        "plain_again": distances[0],
+        "captured": distances[1],
+        "passed": distances[1] <= max(10 * distances[0], 1e-4),
+    }
+
+
+class SaveAt(pl.Callback):
+    def __init__(self, iteration: int, path: Path):
+        self.iteration, self.path = iteration, path
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        if pl_module.iteration + 1 == self.iteration:
+            trainer.save_checkpoint(self.path)
+
+
+def check_resume(plain: list[str]) -> dict[str, Any]:
+    """Twenty iterations in one go, and the last ten of them from a checkpoint."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "half.ckpt"
+        detector, data, config = prepare(plain, 20)
+        fit(detector, data, config, SaveAt(10, path))
+        whole = flat(detector.networks.state_dict())
+        detector, data, config = prepare(plain, 20)
+        data.start_iteration = 10
+        fit(detector, data, config, resume=path)
+    distance = float((flat(detector.networks.state_dict()) - whole).norm() / whole.norm())
+    on_gpu = "trainer.accelerator=cuda" in plain
+    return {"distance": distance, "passed": distance <= (1e-2 if on_gpu else 0.0)}
+
+
+def measure_peaks(plain: list[str]) -> dict[str, Any]:
+    device = "cuda" if "trainer.accelerator=cuda" in plain else "cpu"
+    return {
+        f"{kind}, {name}": round(peak_flops_per_second(kind, dtype, 64, device) / 1e9)
+        for kind in ("convolution", "matrix")
+        for name, dtype in DTYPES.items()
+    }
+
+
+def measure_iterations(plain: list[str]) -> dict[str, Any]:
+    """Whole iterations of csi and full in the modes that a training may choose from."""
+    on_gpu = "trainer.accelerator=cuda" in plain
+    modes = {"bf16": ["trainer.precision=bf16-mixed"]}
+    if on_gpu:
+        modes["bf16, captured"] = [*modes["bf16"], "trainer.cuda_graphs=true"]
+    found: dict[str, Any] = {}
+    for mode, overrides in modes.items():
+        for name, ablation in (("csi", "csi"), ("full", "full")):
+            given = [*plain, *overrides, f"ablation={ablation}"]
+            warm_up, window = (50, 50) if on_gpu else (5, 5)
+            seconds = seconds_per_iteration(given, warm_up, 4, window)
+            found.setdefault(mode, {})[name] = median(seconds)
+    return found
+
+
+PARTS: dict[str, Callable[[list[str]], dict[str, Any]]] = {
+    "peaks": measure_peaks,
+    "check compiled": check_compiled,
+    "check half precision": check_half_precision,
+    "check captured": check_captured,
+    "check resume": check_resume,
+    "iterations": measure_iterations,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("part", choices=list(PARTS))
+    parser.add_argument("--width", type=int, default=64)
+    arguments = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cudnn.allow_tf32 = not arguments.part.startswith("check")
+    settings = [f"width={arguments.width}", f"trainer.accelerator={device}", "trainer.precision=32-true"]
+    print(json.dumps(PARTS[arguments.part]([*settings, "ablation=full"])))
+
+
+if __name__ == "__main__":
+    main()
