@@ -1,9 +1,8 @@
 """Algorithm 1: the table, and that each line moves what it names and nothing else."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -885,6 +884,15 @@ class Tape(Graph):
         self.work()
 
 
+@pytest.fixture
+def _float64() -> Iterator[None]:
+    """Rounding does not grow into differences then."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("_float64")
 @pytest.mark.parametrize("ablation", ["csi", "full"])
 def test_lines_that_are_recorded_and_replayed_learn_the_same(
     make_detector, tmp_path: Path, ablation: str
@@ -892,7 +900,7 @@ def test_lines_that_are_recorded_and_replayed_learn_the_same(
     found = []
     for graph in (None, Tape):
         torch.manual_seed(0)
-        recipe = Adam(learning_rate=2**-10, warmup_fraction=0.5)  # exact in float32, and it moves
+        recipe = Adam(learning_rate=1e-3, warmup_fraction=0.5)  # a rate that moves
         detector = make_detector(ablation=ablation, every=2, optimizer=recipe, total_iterations=12)
         if graph is not None:
             detector.capture_phases(graph)
@@ -901,32 +909,15 @@ def test_lines_that_are_recorded_and_replayed_learn_the_same(
     (eager, terms), (replayed, again) = found
     assert replayed.captured is not None
     assert all(captured.calls > WARM_UP + 1 for captured in replayed.captured.values())
-    torch.testing.assert_close(again, terms, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(replayed.state_dict(), eager.state_dict(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(again, terms, rtol=1e-6, atol=1e-9)
+    # Adam makes 1e-9 of the nothing that reaches a bias before batch norm.
+    torch.testing.assert_close(replayed.state_dict(), eager.state_dict(), rtol=1e-4, atol=1e-7)
     copy.deepcopy(replayed)  # as the learning curve does
 
 
 def test_steps_to_be_left_out_cannot_be_replayed(make_detector) -> None:
     with pytest.raises(UserError, match=r"trainer\.cuda_graphs=false"):
         make_detector(on_non_finite="skip").capture_phases(Tape)
-
-
-def test_compiled_networks_learn_the_same_and_keep_their_names(
-    make_detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The graph is taken and differentiated as for a GPU; code for this processor would take minutes.
-    compile_network = partial(nn.Module.compile, backend="aot_eager")
-    monkeypatch.setattr(nn.Module, "compile", lambda self, **of: compile_network(self, **of))
-    found = []
-    for compiled in (False, True):
-        torch.manual_seed(0)
-        detector = make_detector(ablation="full", every=2)
-        if compiled:
-            detector.compile_networks()
-        train(detector, 4, tmp_path)
-        found.append(detector.state_dict())
-    assert list(found[0]) == list(found[1])
-    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("iteration", [3, 4, 5])

@@ -28,6 +28,8 @@ from anomaly_gan.sharding import Shard
 
 ITERATIONS = 20
 
+OFF = {"compile": False, "cuda_graphs": False}
+
 
 class Record(pl.Callback):
     """Every logged term, gradient norms among them, of every iteration."""
@@ -43,7 +45,7 @@ def train(folder: Path, methods: dict[str, dict[str, Any]], processes: int) -> N
     """Runs in float64, in which rounding does not grow into differences; the first process keeps them."""
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
-    settings = {"accelerator": "cpu", "devices": processes, "precision": "32-true", "compile": False}
+    settings = {"accelerator": "cpu", "devices": processes, "precision": "32-true"} | OFF
     for name, method in methods.items():
         batch_size = BATCH_SIZES[name.split()[1]]
         data = Digits(normal_class=3, batch_size=batch_size, total_images=batch_size * ITERATIONS, limit=40)
@@ -135,7 +137,8 @@ from anomaly_gan.cli.train import make_trainer
 from anomaly_gan.data.digits import Digits
 import json, sys
 
-settings = {"accelerator": "cpu", "devices": 2, "precision": "32-true", "compile": False}
+settings = {"accelerator": "cpu", "devices": 2, "precision": "32-true"}
+settings |= {"compile": False, "cuda_graphs": False}
 data = Digits(normal_class=3, batch_size=7, total_images=14, limit=40)
 data.setup()
 torch.manual_seed(0)
@@ -156,3 +159,28 @@ def test_lightnings_own_launcher_starts_a_program_of_ones_own(small_method, tmp_
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("trained") == 1
+
+
+def compile_and_compare(method: dict[str, Any], folder: Path) -> None:
+    """In a process without the shape checks, which wrap every function that would be compiled."""
+    # The graph is taken and differentiated as for a GPU; code for this processor would take minutes.
+    compile_network = nn.Module.compile
+    nn.Module.compile = lambda self, **of: compile_network(self, backend="aot_eager", **of)  # type: ignore[method-assign]
+    settings = {"accelerator": "cpu", "devices": 1, "precision": "32-true"} | OFF
+    found = []
+    for compiled in (False, True):
+        data = Digits(normal_class=3, batch_size=4, total_images=8, limit=40)
+        data.setup()
+        torch.manual_seed(0)
+        detector = build_method(method, data.describe())
+        assert isinstance(detector, PhasedDetector)
+        if compiled:
+            detector.compile_networks()
+        make_trainer(settings, default_root_dir=folder, logger=False).fit(detector, datamodule=data)
+        found.append(detector.state_dict())
+    assert list(found[0]) == list(found[1])  # names in checkpoints
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-4)
+
+
+def test_compiled_networks_learn_the_same_and_keep_their_names(small_method, tmp_path: Path) -> None:
+    in_processes(compile_and_compare, (small_method(ablation="full", every=1), tmp_path), 1)
