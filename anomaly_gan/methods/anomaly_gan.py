@@ -29,6 +29,9 @@ from anomaly_gan.types import ImageBatches, Images, Latents, Scores, ShiftedEmbe
 SUFFIX = {"plain": "", "ensemble": "_ens"}
 """What the names of a form's scores end in."""
 
+BANK_ROWS = 4
+"""Rows of the bank compared at a time, for each view that goes through F at a time: a row is small."""
+
 
 class AnomalyGAN(PhasedDetector):
     """The paper's method; `ablation` chooses the phase table.
@@ -56,7 +59,8 @@ class AnomalyGAN(PhasedDetector):
         seed: of every random draw.
         primary: which score ranks; the ensemble's where it runs.
         ensemble: R, draws of T a score averages over; 0 for none.
-        chunk: views that go through F, and rows of the bank that are compared, at a time; sets the memory.
+        chunk: views that go through F, and a quarter of the bank rows that are compared, at a time;
+            sets the memory.
         scoring_precision: of F's convolutions where it scores; its heads and the search are float32 always.
         recalibrate_batch_norm: re-estimate F's running statistics on the bank's images, seen as the primary
             score sees them, before the bank is made.
@@ -240,7 +244,8 @@ class AnomalyGAN(PhasedDetector):
         self.eval()
         scores: dict[str, Scores] = {}
         for form in self.forms:
-            of_form = anomaly_scores(*self.embed(images, form), self._memory(form).bank, self.chunk)
+            embedded = self.embed(images, form)
+            of_form = anomaly_scores(*embedded, self._memory(form).bank, BANK_ROWS * self.chunk)
             scores |= {name + SUFFIX[form]: value for name, value in of_form.items()}
         return scores
 

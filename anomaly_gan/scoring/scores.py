@@ -65,7 +65,7 @@ def nearest(embeddings: ShiftedEmbeddings, unit: BankRows, chunk: int) -> Neares
     joint_row = torch.zeros(batch, dtype=torch.int64, device=embeddings.device)
     per_shift = embeddings.new_full((batch, shifts), -torch.inf)
     cosine = embeddings.new_full((batch,), -torch.inf)
-    norms = embeddings.norm(dim=2).clamp_min(1e-12)  # [B, K]
+    over_norm = 1 / embeddings.norm(dim=2).clamp_min(1e-12)  # [B, K]
     for start in range(0, len(unit), chunk):
         rows = unit[start : start + chunk]
         total = embeddings.new_zeros(batch, len(rows))
@@ -73,8 +73,9 @@ def nearest(embeddings: ShiftedEmbeddings, unit: BankRows, chunk: int) -> Neares
         for k in range(shifts):
             product = embeddings[:, k] @ rows[:, k].T  # [B, chunk]
             per_shift[:, k] = torch.maximum(per_shift[:, k], product.amax(dim=1))
+            # In place: beside the product, passes over memory are what takes time.
             total += product
-            total_cosine += product.div_(norms[:, k : k + 1])
+            total_cosine.addcmul_(product, over_norm[:, k : k + 1])
         best, row = total.max(dim=1)
         joint_row = torch.where(best > joint, row + start, joint_row)
         joint = torch.maximum(joint, best)

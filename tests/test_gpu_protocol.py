@@ -1,0 +1,93 @@
+"""The protocol of a stay on a GPU machine, as far as it needs none."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def protocol(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu_protocol
+
+    return gpu_protocol
+
+
+def test_it_trains_and_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+    digits = load_digits()
+    for split, rows in (("train", range(60)), ("test", range(60, 120))):
+        for row in rows:
+            folder = tmp_path / "data" / "cifar10-jpeg" / split / f"digit_{digits.target[row] % 2}"
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = torch.from_numpy(digits.images[row] * 15).to(torch.uint8).numpy()
+            Image.fromarray(pixels).resize((32, 32)).save(folder / f"{row}.png")
+    tiny = ["scoring.ensemble=0", "batch_size=8", "schedule.total_images=16", "method.every=1"]
+    command = [
+        sys.executable, str(BENCHMARKS / "gpu_protocol.py"), "--minutes", "5", "--width", "8",
+        "--only", "training",
+        "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work"),
+        "--classes", "digit_0", "--override", *tiny,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "out").iterdir()
+    found = json.loads(path.read_text())
+    assert set(found["runs"]) == {"digit_0 csi", "digit_0 full"}
+    for run in found["runs"].values():
+        assert 0 <= run["auroc"]["csi"] <= 1, run
+        assert run["iterations"] == 2
+    assert found["schedule"]["iterations"] >= 20
+    assert str(tmp_path) not in path.read_text()
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(path.read_text())["runs"] == found["runs"]
+
+
+def test_a_part_that_fails_is_noted_and_one_that_is_cut_short_is_done_again(protocol, tmp_path: Path) -> None:
+    stay = protocol.Stay.open(tmp_path, minutes=10, stay_minutes=10)
+    stay.part("bad", [sys.executable, "-c", "print('its last words'); raise SystemExit(1)"])
+    stay.part("good", [sys.executable, "-c", "print('noise'); print('{\"seconds\": 1}')"])
+    stay.deadline = time.monotonic() + protocol.GRACE + 31
+    stay.part("long", [sys.executable, "-c", "import time; time.sleep(0.1); print('{}')"])
+    reopened = protocol.Stay.open(tmp_path, minutes=10, stay_minutes=10).found
+    assert reopened["parts"] == {"bad": {"failed": ["its last words"]}, "good": {"seconds": 1}, "long": {}}
+    stay.deadline = time.monotonic()  # the minutes are over
+    stay.part("late", [sys.executable, "-c", "print('{}')"])
+    assert "late" not in stay.found["parts"]
+
+
+def test_a_command_past_its_time_is_ended_with_all_that_it_started(protocol, tmp_path: Path) -> None:
+    write_pid = f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))"
+    child = f"import os, pathlib, time; {write_pid}; time.sleep(60)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    code, _ = protocol.run([sys.executable, "-c", parent], timeout=3)
+    assert code is None
+    pid = int((tmp_path / "pid").read_text())
+    time.sleep(0.5)
+    stat = Path(f"/proc/{pid}/stat")
+    assert not stat.exists() or stat.read_text().split()[2] == "Z"
+    assert os.getpid() != pid
+
+
+@pytest.mark.parametrize(
+    ("parts", "mode"),
+    [
+        ({"check captured": {"passed": True}}, "bf16, captured"),
+        ({"check captured": {"passed": False}}, "bf16"),
+        ({"check captured": {"failed": ["out of memory"]}}, "bf16"),
+        ({}, "bf16"),
+    ],
+)
+def test_trainings_take_the_fastest_mode_that_passed_its_check(protocol, parts: dict, mode: str) -> None:
+    measured = {"bf16": {"csi": 2.0, "full": 4.0}, "bf16, captured": {"csi": 1.0, "full": 2.0}}
+    assert protocol.mode_of_training(parts | {"iterations": measured})[0] == mode
