@@ -9,7 +9,6 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +17,29 @@ from common import median, rounded, write
 from PIL import Image
 
 PROBE = """
-import resource, subprocess, sys
-code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
-print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
+import resource, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+process.stdout.readline()
+answered = time.perf_counter() - start
+process.stdout.read()
+code = process.wait()
+ended = time.perf_counter() - start
+print(code, answered, ended, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
 """
 
 
-def measure(command: list[str]) -> tuple[float, int]:
-    """Seconds and peak memory in MiB of one call.
+def measure(command: list[str]) -> tuple[float, float, int]:
+    """Seconds to the first line, seconds to the end, and peak memory in MiB of one call.
 
     Raises:
         SystemExit: it failed.
     """
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", PROBE, *command], capture_output=True, text=True, check=True)
-    elapsed = time.perf_counter() - start
-    code, mib = map(int, done.stdout.split())
-    if code:
+    code, answered, ended, mib = done.stdout.split()
+    if code != "0":
         raise SystemExit(f"{' '.join(command)}: exit code {code}")
-    return elapsed, mib
+    return float(answered), float(ended), int(mib)
 
 
 def main() -> None:
@@ -57,16 +60,19 @@ def main() -> None:
             "anomaly-gan train --help": [tool, "train", "--help"],
             "anomaly-gan predict, one image": [tool, "predict", *predict],
         }
-        found: dict[str, Any] = {name: {"seconds": [], "peak_mib": 0} for name in commands}
+        found: dict[str, Any] = {name: {"first_line": [], "end": [], "peak_mib": 0} for name in commands}
         for repetition in range(arguments.repetitions + 1):  # the first fills the file cache
             for name, command in commands.items():
-                elapsed, mib = measure(command)
+                answered, ended, mib = measure(command)
                 if repetition:
-                    found[name]["seconds"].append(elapsed)
+                    found[name]["first_line"].append(answered)
+                    found[name]["end"].append(ended)
                     found[name]["peak_mib"] = max(mib, found[name]["peak_mib"])
     for name, of in found.items():
-        of["seconds"], of["seconds_median"] = rounded(of["seconds"]), median(of["seconds"])
-        print(f"  {name:<32}{of['seconds_median']:7.2f} s{of['peak_mib']:7} MiB")
+        for when in ("first_line", "end"):
+            of[f"seconds_to_{when}"] = {"median": median(of[when]), "all": rounded(of.pop(when))}
+        first, end = (of[f"seconds_to_{when}"]["median"] for when in ("first_line", "end"))
+        print(f"  {name:<32}first line {first:5.2f} s, end {end:5.2f} s{of['peak_mib']:7} MiB")
     write(arguments.json, {"commands": found})
 
 
