@@ -23,9 +23,9 @@ def started_outside() -> tuple[int, int] | None:
         here, everywhere = int(environment["LOCAL_WORLD_SIZE"]), int(environment["WORLD_SIZE"])
         return here, everywhere // here
     interactive = environment.get("SLURM_JOB_NAME") in ("bash", "interactive")
-    if "SLURM_NTASKS" in environment and "SLURM_PROCID" in environment and not interactive:
-        nodes = int(environment.get("SLURM_NNODES", 1))
-        return int(environment["SLURM_NTASKS"]) // nodes, nodes
+    tasks, nodes = (int(environment.get(f"SLURM_{of}", 1)) for of in ("NTASKS", "NNODES"))
+    if tasks > 1 and "SLURM_PROCID" in environment and not interactive:
+        return tasks // nodes, nodes
     return None
 
 
@@ -43,7 +43,7 @@ def in_processes(function: Callable[..., Any], arguments: tuple[Any, ...], proce
     Raises:
         UserError: what one of them raised; or one died.
     """
-    port = _free_port()
+    port = free_port()
     logging.getLogger(torch.multiprocessing.__name__).setLevel(logging.ERROR)  # ending the others is no news
     complaints = torch.multiprocessing.get_context("spawn").SimpleQueue()
     context = torch.multiprocessing.start_processes(
@@ -89,7 +89,7 @@ def _work(
         sys.exit(2)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as here:
         here.bind(("127.0.0.1", 0))
         return int(here.getsockname()[1])

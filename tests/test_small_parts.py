@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from anomaly_gan.allocator import keep_memory
-from anomaly_gan.device import choose
+from anomaly_gan.device import choose, choose_precision
 from anomaly_gan.errors import UserError, nearest
+from anomaly_gan.launch import started_outside
 from anomaly_gan.progress import Progress, track
 from anomaly_gan.randomness import derive_seed, make_generator
 from anomaly_gan.results import machine, versions, write_atomically, write_csv
@@ -103,3 +104,32 @@ def test_glibc_takes_the_settings_of_the_allocator() -> None:
 )
 def test_a_misspelt_word_gets_its_nearest_or_all(word: str, message: str) -> None:
     assert nearest(word, ["digits", "cifar10"]) == message
+
+
+@pytest.mark.parametrize(
+    ("environment", "devices_and_nodes"),
+    [
+        ({}, None),
+        ({"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}, (4, 2)),
+        ({"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_PROCID": "0"}, (4, 2)),
+        ({"SLURM_NTASKS": "1", "SLURM_NNODES": "1", "SLURM_PROCID": "0"}, None),
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "interactive"}, None),
+    ],
+)
+def test_who_has_started_this_process_is_read_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], devices_and_nodes: tuple[int, int] | None
+) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "SLURM_NNODES", "SLURM_PROCID", "SLURM_JOB_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert started_outside() == devices_and_nodes
+
+
+@pytest.mark.parametrize(("precision", "accelerator", "meant"), [
+    ("auto", "cpu", "32-true"), ("bf16-mixed", "cpu", "bf16-mixed"), ("32-true", "gpu", "32-true"),
+])  # fmt: skip
+def test_precision_is_float32_where_nothing_is_said_on_a_cpu(
+    precision: str, accelerator: str, meant: str
+) -> None:
+    assert choose_precision(precision, accelerator) == meant

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from anomaly_gan.launch import _free_port
+from anomaly_gan.launch import free_port
 
 TINY = ["debug=fast", "ablation=full", "trainer=ddp", "trainer.accelerator=cpu", "batch_size=7"]
 TRAIN = ["-m", "anomaly_gan", "train", *TINY]
@@ -63,7 +63,7 @@ def test_scores_of_two_processes_are_those_of_one_each_image_once(shared: Path, 
 
 def test_torchrun_starts_a_run(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    torchrun += ["--master-port", str(_free_port())]
+    torchrun += ["--master-port", str(free_port())]
     done = subprocess.run([*torchrun, *TRAIN], cwd=tmp_path, env=os.environ | ALONE, capture_output=True)
     assert done.returncode == 0, done.stderr
     finished(only_run(tmp_path))
@@ -79,7 +79,7 @@ def test_slurm_starts_a_run(tmp_path: Path) -> None:
         "SLURM_JOB_ID": "1",
         "SLURM_NODELIST": "127.0.0.1",
         "SLURM_NODEID": "0",
-        "MASTER_PORT": str(_free_port()),
+        "MASTER_PORT": str(free_port()),
     }
     tasks = [
         subprocess.Popen(

@@ -153,6 +153,19 @@ def test_without_recalibration_the_training_statistics_stay(make_detector) -> No
     assert all(torch.equal(value, before[name]) for name, value in detector.named_buffers() if name in before)
 
 
+def test_scoring_in_half_precision_changes_the_convolutions_and_little_else(make_detector) -> None:
+    scores = {}
+    for precision in ("32-true", "bf16-mixed"):
+        torch.manual_seed(0)
+        detector = make_detector(scoring_precision=precision)
+        detector.fit_scorer(normal_images().split(7))
+        scores[precision] = detector.score_all(test_images())
+    whole, half = scores["32-true"]["paper"], scores["bf16-mixed"]["paper"]
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, whole)
+    torch.testing.assert_close(half, whole, rtol=0.05, atol=0.05)
+
+
 def test_an_unsure_shift_head_is_said(make_detector) -> None:
     detector = make_detector()
     with torch.no_grad():
