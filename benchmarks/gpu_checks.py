@@ -138,8 +138,8 @@ def measure_iterations(plain: list[str]) -> dict[str, Any]:
     for mode, overrides in modes.items():
         for name, ablation in (("csi", "csi"), ("full", "full")):
             given = [*plain, *overrides, f"ablation={ablation}"]
-            warm_up, window = (50, 50) if on_gpu else (5, 5)
-            seconds = seconds_per_iteration(given, warm_up, 4, window)
+            warm_up, windows, window = (50, 4, 50) if on_gpu else (5, 2, 5)
+            seconds = seconds_per_iteration(given, warm_up, windows, window)
             found.setdefault(mode, {})[name] = median(seconds)
     return found
 
