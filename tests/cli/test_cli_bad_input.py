@@ -87,12 +87,52 @@ def refused(outcome, *words: str) -> None:
         (["evaluate", "checkpoint=missing"], ["missing", "detector.ckpt"]),
         (["predict", "checkpoint=missing", "inputs=."], ["no images"]),
         (["predict", "checkpoint=missing"], ["inputs"]),
+        # A group of another command.
+        (["evaluate", "checkpoint=missing", "ablation=csi"], ["ablation: no such setting", "valid: "]),
+        (["evaluate", "checkpoint=missing", "score=csi"], ["score: no such setting"]),
+        (["evaluate", "checkpoint=missing", "debug=fast"], ["debug: no such setting"]),
+        (["evaluate", "checkpoint=missing", "data=digits", "devise=cpu"], ["devise", "device"]),
+        (["predict", "checkpoint=missing", "inputs=.", "data=digits"], ["data: no such setting"]),
+        # Null or a number where a name or an object is needed, and numbers out of range.
+        (["train", "data=null"], ["data=null", "digits"]),
+        (["train", "data=5"], ["data=5", "digits"]),
+        (["train", "logger=null"], ["logger=null", "csv"]),
+        (["train", "seed=5000000000"], ["seed=5000000000", "below 4294967296"]),
+        (["train", "data.workers=-1"], ["data.workers=-1", "at least 0"]),
+        (["train", "method.phases.feature=null"], ["method.phases.feature=null", "block of settings"]),
+        (["train", "method.views.shifts=null"], ["method.views.shifts=null", "block of settings"]),
+        (["train", "method.optimizer=null"], ["method.optimizer=null", "block of settings"]),
+        (["train", "method.optimizer=5"], ["method.optimizer=5", "block of settings"]),
+        (["train", "data=folder", "data.root=5"], ["data.root=5", "text"]),
+        (["train", "trainer.devices=1.5"], ["trainer: ", "devices", "int > 0"]),
+        (["train", "trainer.accelerator=cpu", "trainer.devices=-1"], ["trainer: ", "devices", "int > 0"]),
     ],
 )
 def test_a_wrong_word_or_value_is_refused_in_one_line(
     command, arguments: list[str], words: list[str]
 ) -> None:
     refused(command(*arguments), *words)
+
+
+@pytest.mark.parametrize("nothing", ["experiment=null", "debug=null"])
+def test_a_group_that_is_null_anyway_can_be_said_to_be(command, nothing: str) -> None:
+    outcome = command("train", nothing, "--cfg", "job")
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+def test_the_help_of_evaluate_offers_no_group_that_it_refuses(command) -> None:
+    outcome = command("evaluate", "--help")
+    for group in ("ablation", "method", "score", "experiment", "debug"):
+        assert f"{group}:" not in outcome.out
+
+
+@pytest.mark.parametrize("normal_class", ["3", "ten"])
+def test_another_normal_class_than_the_detector_s_is_refused(
+    command, trained: Path, normal_class: str
+) -> None:
+    outcome = command("evaluate", f"checkpoint={trained}", f"normal_class={normal_class}")
+    refused(outcome, f"normal_class={normal_class}")
+    assert "'0'" in outcome.err or "valid: 0, 1" in outcome.err
 
 
 def test_resuming_with_other_settings_is_refused(command, trained: Path, tmp_path: Path) -> None:
@@ -148,7 +188,7 @@ def test_an_output_folder_that_is_a_file_is_refused(command, tmp_path: Path) -> 
     ("change", "words"),
     [
         (["data=folder", "data.root=others"], ["dataset", "digits"]),
-        (["data=digits", "normal_class=3"], ["normal_class", "'0'", "'3'"]),
+        (["data=digits", "normal_class=3"], ["normal_class=3", "'0'"]),
         (["data=folder", "data.root=others", "data.name=digits", "data.image_size=32"], ["normal_class"]),
     ],
 )
