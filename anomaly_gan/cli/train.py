@@ -2,7 +2,6 @@
 
 import logging
 import os
-import pickle
 import time
 import warnings
 from collections.abc import Mapping
@@ -203,10 +202,7 @@ def _checkpoint_to_resume(config: dict[str, Any], data: OneClassData) -> Path | 
                     f"resume={path}: its run had {part}.{key}={before[part].get(key)}, this one has "
                     f"{config[part][key]}; give the same settings"
                 )
-    try:
-        data.start_iteration = next_iteration(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as damaged:
-        raise UserError(f"resume={path}: damaged, or not the checkpoints/last.ckpt of a run") from damaged
+    data.start_iteration = next_iteration(path)
     if data.start_iteration >= data.iterations:
         raise UserError(f"resume={path}: its run had finished its {data.iterations} iterations; evaluate it")
     return path

@@ -1,5 +1,6 @@
 """Every input that cannot be used: one line that names the remedy, exit code 2, nothing half-written."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import torch
 from PIL import Image
 
 from anomaly_gan import checkpoint
+from anomaly_gan.cli import train
 from anomaly_gan.config import build
 from anomaly_gan.errors import UserError
+from anomaly_gan.inference import Detector
 
 
 def images(folder: Path, count: int, side: int = 16) -> Path:
@@ -197,6 +200,57 @@ def test_a_checkpoint_of_other_data_is_refused(
 ) -> None:
     images(tmp_path / "others", 5)
     refused(command("evaluate", f"checkpoint={trained}", *change), *words)
+
+
+@pytest.mark.parametrize("output", ["/proc/x", "good/0.png/x", "nowhere/x", "."])
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_scored(
+    command, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    images(tmp_path / "good", 2)
+    monkeypatch.setattr(Detector, "load", lambda *_: pytest.fail("a detector was loaded"))
+    refused(
+        command("predict", f"checkpoint={trained}", "inputs=good", f"output={output}"), f"output={output}"
+    )
+
+
+def test_a_full_disk_ends_a_run_in_one_line(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(train, "write_atomically", full)
+    refused(command("train", "debug=fast"), "config.yaml: No space left on device", "paths.runs=")
+
+
+@pytest.mark.parametrize(
+    "setting", ["checkpoint=text", "generator_metrics.inception_weights=text", "checkpoint=short"]
+)
+def test_a_file_of_other_bytes_is_refused(command, trained: Path, tmp_path: Path, setting: str) -> None:
+    (tmp_path / "text").write_text("root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:daemon:/usr/sbin\n")
+    (tmp_path / "short").write_bytes(b"}q")
+    key = setting.split("=")[0]
+    others = ["ablation=full", "debug=fast"] if key.startswith("generator") else []
+    refused(command("train" if others else "evaluate", setting, *others), setting, "damaged")
+
+
+@pytest.mark.parametrize("length", [5_000, 20_000])
+def test_a_detector_cut_short_is_refused_in_one_line(
+    command, trained: Path, tmp_path: Path, length: int
+) -> None:
+    (tmp_path / "detector.ckpt").write_bytes((trained / "detector.ckpt").read_bytes()[:length])
+    refused(command("evaluate", "checkpoint=detector.ckpt"), "detector.ckpt", "damaged")
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [("config", None), ("data", None), ("state_dict", None), ("data", "class_names"), ("config", "method")],
+)
+def test_a_detector_that_lacks_a_part_is_refused(
+    command, trained: Path, tmp_path: Path, part: str, key: str | None
+) -> None:
+    content = torch.load(trained / "detector.ckpt", weights_only=True)
+    del (content if key is None else content[part])[key or part]
+    torch.save(content, tmp_path / "detector.ckpt")
+    refused(command("evaluate", "checkpoint=detector.ckpt"), f"{part}.{key}" if key else part, "missing")
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "other", "pickle"])
