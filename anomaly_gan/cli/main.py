@@ -5,6 +5,7 @@ Nothing heavy is imported here: help and completion must answer at once.
 
 import importlib
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -109,6 +110,19 @@ def run(command: str, arguments: list[str]) -> int:
     except OSError as error:
         return complain_of_files(error, command)
     return max(codes, default=0)
+
+
+def program() -> str:
+    """How the command is called from the current folder: its name, or the path of its script.
+
+    `make` runs the script of an environment that nobody has activated.
+    """
+    if shutil.which("anomaly-gan"):
+        return "anomaly-gan"
+    script = Path(sys.executable).with_name("anomaly-gan")
+    if script.exists():
+        return os.path.relpath(script)
+    return f"{os.path.relpath(sys.executable)} -m anomaly_gan"
 
 
 def remove_if_empty(folder: Path) -> None:

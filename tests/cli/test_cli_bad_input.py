@@ -14,6 +14,9 @@ from anomaly_gan.config import build
 from anomaly_gan.errors import UserError
 from anomaly_gan.inference import Detector
 
+IDX = [f"{split}-{kind}-ubyte[.gz]" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+"""The four files of Fashion-MNIST."""
+
 
 def images(folder: Path, count: int, side: int = 16) -> Path:
     folder.mkdir(parents=True)
@@ -75,11 +78,14 @@ def refused(outcome, *words: str) -> None:
         (["train", "data.calibration_fraction=1.5"], ["calibration_fraction"]),
         (["train", "schedule.total_images=0"], ["total_images"]),
         (["train", "data=folder"], ["data.root"]),
-        (["train", "data=folder", "data.root=nowhere"], ["nowhere", "not a folder"]),
+        (
+            ["train", "data=folder", "data.root=nowhere"],
+            ["nowhere", "not a folder", "train/<class>/", "train/good/"],
+        ),
         (["train", "data=cifar10"], ["data.download=true"]),
         (["train", "data=cifar100"], ["data.download=true"]),
-        (["train", "data=fashion_mnist"], ["FashionMNIST", "data.download=true"]),
-        (["train", "data=cifar10_jpeg"], ["cifar10-jpeg"]),
+        (["train", "data=fashion_mnist"], [*IDX, "FashionMNIST/raw", "data.download=true"]),
+        (["train", "data=cifar10_jpeg"], ["cifar10-jpeg", "{train,test}/<class>/*.jpg", "download=true"]),
         (["train", "data=imagenet30"], ["data.root"]),
         (["train", "resume=nothing.ckpt"], ["nothing.ckpt", "last.ckpt"]),
         (["train", "trainer.precision=17"], ["precision"]),
