@@ -1,7 +1,6 @@
 """A trained detector in one file: weights, bank, and the configuration that rebuilds it."""
 
 import os
-import pickle
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +12,27 @@ import torch
 from anomaly_gan.config import build
 from anomaly_gan.errors import UserError
 from anomaly_gan.methods.base import AnomalyDetector
+from anomaly_gan.safe_load import safe_load
 
 METHOD_PARTS = ("methods", "networks", "transforms", "optimizers")
 """The parts of the package that a method's configuration may name."""
 
 FORMAT = "anomaly_gan detector 1"
+
+CONTENT: dict[str, dict[str, type]] = {
+    "config": {"data": dict, "method": dict, "ablation": dict, "seed": int},
+    "data": {
+        "dataset": str,
+        "normal_class": str,
+        "class_names": list,
+        "image_size": int,
+        "channels": int,
+        "resize": str,
+        "iterations": int,
+    },
+    "state_dict": {},
+}
+"""What a detector file has beside its format, and of which kind."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +105,25 @@ def read(path: str | Path) -> Checkpoint:
         path = path / "detector.ckpt"
     if not path.is_file():
         raise UserError(f"checkpoint={path}: no such file; give a run's folder or its detector.ckpt")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as damaged:
-        raise UserError(f"checkpoint={path}: damaged, or not a checkpoint at all") from damaged
+    content = safe_load(
+        path, f"checkpoint={path}: damaged, or not a checkpoint at all; give a run's detector.ckpt"
+    )
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"checkpoint={path}: not a detector of this package; give a run's detector.ckpt")
+    lacking = _lacking(content)
+    if lacking:
+        raise UserError(f"checkpoint={path}: damaged: {lacking} is missing; give another detector.ckpt")
     return Checkpoint(path, content["config"], content["data"], content["state_dict"])
+
+
+def _lacking(content: Mapping[str, Any]) -> str | None:
+    """Which part of a detector file is not there, or is of another kind than `save` writes."""
+    for part, kinds in CONTENT.items():
+        if not isinstance(content.get(part), dict):
+            return part
+        for key, kind in kinds.items():
+            if not isinstance(content[part].get(key), kind):
+                return f"{part}.{key}"
+    if not all(isinstance(value, torch.Tensor) for value in content["state_dict"].values()):
+        return "a tensor of state_dict"
+    return None

@@ -66,10 +66,33 @@ def _check(target: Any, arguments: Mapping[str, Any], path: str) -> None:
         complaint = _complaint(value, parameters[name].annotation)
         if complaint:
             raise UserError(f"{name}={value}: {complaint}")  # as it is written, wherever it was interpolated
+        _check_object(value, parameters[name].annotation, f"{path}.{name}")
     required = (name for name, parameter in parameters.items() if parameter.default is parameter.empty)
     missing = [f"{path}.{name}=..." for name in required if name not in arguments]
     if missing:
         raise UserError(f"{path}: needs {', '.join(missing)}")
+
+
+def _check_object(value: Any, annotation: Any, path: str) -> None:
+    """Refuse null, or a plain value, where `annotation` wants an object, or a mapping to objects."""
+    if typing.get_origin(annotation) is Mapping and isinstance(value, Mapping):
+        for key, entry in value.items():
+            _check_object(entry, typing.get_args(annotation)[1], f"{path}.{key}")
+        return
+    options = [typing.get_origin(option) or option for option in _options(annotation)]
+    unknown = (Any, inspect.Parameter.empty)
+    if any(option in unknown or not inspect.isclass(option) for option in options):
+        return
+    if set(options) <= PLAIN.keys() or isinstance(value, tuple(options)):
+        return
+    words = [PLAIN[option] for option in options if option in PLAIN] or ["a block of settings"]
+    raise UserError(f"{path}={'null' if value is None else value}: expected {' or '.join(words)}")
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union; of anything else, itself."""
+    union = typing.get_origin(annotation) in (Union, types.UnionType)
+    return typing.get_args(annotation) if union else (annotation,)
 
 
 def _parameters(target: Any) -> dict[str, inspect.Parameter]:
@@ -96,8 +119,7 @@ def _complaint(value: Any, annotation: Any) -> str | None:
             return "expected a list, such as [1, 2]"
         (item,) = typing.get_args(annotation)
         return next((complaint for v in value if (complaint := _complaint(v, item))), None)
-    union = typing.get_origin(annotation) in (Union, types.UnionType)
-    options = typing.get_args(annotation) if union else (annotation,)
+    options = _options(annotation)
     literals = [option for option in options if typing.get_origin(option) is Literal]
     kinds = [option for option in options if option in PLAIN]
     if len(literals) + len(kinds) < len(options):

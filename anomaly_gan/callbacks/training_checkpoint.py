@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 
 from anomaly_gan.callbacks.game_health import GameHealth
 from anomaly_gan.distributed import agreed
+from anomaly_gan.errors import UserError
 from anomaly_gan.methods.phased import PhasedDetector
+from anomaly_gan.safe_load import safe_load
 
 
 class TrainingCheckpoint(pl.Callback):
@@ -49,6 +50,14 @@ class TrainingCheckpoint(pl.Callback):
 
 
 def next_iteration(path: Path) -> int:
-    """The iteration that comes after those in the checkpoint at `path`."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return int(state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
+    """The iteration that comes after those in the checkpoint at `path`.
+
+    Raises:
+        UserError: it is no such checkpoint.
+    """
+    complaint = f"resume={path}: damaged, or not the checkpoints/last.ckpt of a run"
+    state = safe_load(path, complaint)
+    try:
+        return int(state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
+    except (LookupError, TypeError) as other:
+        raise UserError(complaint) from other

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from anomaly_gan import checkpoint, runs
 from anomaly_gan.allocator import keep_memory
 from anomaly_gan.config import build
-from anomaly_gan.data.module import OneClassData
+from anomaly_gan.data.module import OneClassData, class_index
 from anomaly_gan.device import choose
 from anomaly_gan.errors import UserError
 from anomaly_gan.metrics.generator import feature_network
@@ -20,6 +20,7 @@ def main(config: DictConfig, folder: Path) -> int:
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     keep_memory()
     file = checkpoint.read(plain["checkpoint"])
+    _same_class(plain["normal_class"], file)
     data_config = _data_config(plain, file)
     data = build(data_config, "data", ("data",))
     data.setup()
@@ -52,10 +53,19 @@ def _data_config(plain: dict[str, Any], file: checkpoint.Checkpoint) -> dict[str
     """The data set asked for, else the one the detector was trained on, with its normal class."""
     if "data" not in plain:
         return file.config["data"]
-    normal_class = plain["normal_class"] if plain["normal_class"] is not None else file.data["normal_class"]
     of_training = ("calibration_fraction", "seed", "limit")
     same = {key: file.config["data"][key] for key in of_training}
-    return plain["data"] | same | {"normal_class": normal_class}
+    return plain["data"] | same | {"normal_class": file.data["normal_class"]}
+
+
+def _same_class(normal_class: Any, file: checkpoint.Checkpoint) -> None:
+    """Refuse another normal class than the one that the detector has learned."""
+    learned, names = file.data["normal_class"], tuple(file.data["class_names"])
+    if normal_class is not None and names[class_index(normal_class, names, file.data["dataset"])] != learned:
+        raise UserError(
+            f"normal_class={normal_class}: checkpoint={file.path} was trained with normal_class {learned!r}; "
+            "leave normal_class out, or train anew"
+        )
 
 
 def _same_data(data: OneClassData, file: checkpoint.Checkpoint) -> None:

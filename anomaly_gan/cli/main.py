@@ -6,6 +6,7 @@ Nothing heavy is imported here: help and completion must answer at once.
 import gc
 import importlib
 import os
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -68,12 +69,15 @@ def run(command: str, arguments: list[str]) -> int:
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
-    from anomaly_gan.cli.messages import explain
+    from anomaly_gan.cli.messages import explain, without_nulls
     from anomaly_gan.errors import UserError
 
     codes = []
+    began = False
 
     def job(config: DictConfig) -> None:
+        nonlocal began
+        began = True
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             codes.append(load(command).main(config, folder))
@@ -82,6 +86,8 @@ def run(command: str, arguments: list[str]) -> int:
             codes.append(complain(str(error)))
         except OmegaConfBaseException as error:
             codes.append(complain(explain(error, command, arguments)))
+        except OSError as error:
+            codes.append(complain_of_files(error, command))
         finally:
             if command in KEEPS_RUNS:
                 remove_if_empty(folder)
@@ -89,18 +95,21 @@ def run(command: str, arguments: list[str]) -> int:
     job.__module__ = "anomaly_gan.cli"  # Hydra names the job after the task's module
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here whole
     # For messages; a completion is installed for the program, whatever the command.
-    sys.argv = ["anomaly-gan" if "-sc" in arguments else f"anomaly-gan {command}", *arguments]
+    sys.argv = [
+        "anomaly-gan" if "-sc" in arguments else f"anomaly-gan {command}",
+        *without_nulls(command, arguments),
+    ]
     application = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)
     try:
         application()
     except (HydraException, OmegaConfBaseException) as error:
         return complain(explain(error, command, arguments))
-    except OSError as error:
-        if error.strerror is None:  # not from the file system
+    except ValueError as error:
+        if began:
             raise
-        place = f"{error.filename}: " if error.filename else ""
-        remedy = "; paths.runs=FOLDER chooses another place for runs" if command in KEEPS_RUNS else ""
-        return complain(f"{place}{error.strerror}{remedy}")
+        return complain(explain(error, command, arguments))
+    except OSError as error:
+        return complain_of_files(error, command)
     return max(codes, default=0)
 
 
@@ -118,6 +127,19 @@ def load(command: str) -> ModuleType:
         gc.enable()
 
 
+def program() -> str:
+    """How the command is called from the current folder: its name, or the path of its script.
+
+    `make` runs the script of an environment that nobody has activated.
+    """
+    if shutil.which("anomaly-gan"):
+        return "anomaly-gan"
+    script = Path(sys.executable).with_name("anomaly-gan")
+    if script.exists():
+        return os.path.relpath(script)
+    return f"{os.path.relpath(sys.executable)} -m anomaly_gan"
+
+
 def remove_if_empty(folder: Path) -> None:
     """Take away the folder of a run of which nothing came, and those above it that hold nothing else."""
     here = Path.cwd()
@@ -131,6 +153,15 @@ def complain(message: str) -> int:
     """Say in one line what is wrong; the exit code for it."""
     print(f"anomaly-gan: {' '.join(message.split())}", file=sys.stderr)
     return 2
+
+
+def complain_of_files(error: OSError, command: str) -> int:
+    """Say in one line which file or folder of `command` cannot be used; the exit code for it."""
+    if error.strerror is None:  # not from the file system
+        raise error
+    place = f"{error.filename}: " if error.filename else ""
+    remedy = "; paths.runs=FOLDER chooses another place for runs" if command in KEEPS_RUNS else ""
+    return complain(f"{place}{error.strerror}{remedy}")
 
 
 def complete() -> None:

@@ -1,12 +1,15 @@
 """Hydra's errors in one line that names the nearest valid words."""
 
 import re
+from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
+from anomaly_gan.cli.main import config_folder
 from anomaly_gan.errors import nearest
 
 
@@ -24,17 +27,36 @@ def explain(error: Exception, command: str, arguments: list[str]) -> str:
     unknown = re.search(r"(?:Could not override|Key) '([^']+)'", text)
     if unknown:
         return f"{unknown[1]}: no such setting; {nearest(unknown[1], settings(command, arguments))}"
+    if isinstance(error, ValueError):  # Hydra's word for null or a number where a group's option is wanted
+        for group, _, name in (argument.partition("=") for argument in arguments):
+            if group in groups(command) and name not in options(group):
+                return f"{group}={name}: there is no such {group}; {nearest(name, options(group))}"
     return f"{text.split(chr(10))[0]}; settings are given as key=value"
+
+
+def groups(command: str) -> dict[str, str | None]:
+    """The groups of `command`, each with the option that holds where nothing is said."""
+    config: Any = OmegaConf.to_container(OmegaConf.load(config_folder() / f"{command}.yaml"))
+    entries = [entry for entry in config["defaults"] if isinstance(entry, dict)]
+    return {key: value for entry in entries for key, value in entry.items() if "/" not in key}
+
+
+def options(group: str) -> list[str]:
+    """The names that `group` can be given."""
+    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+
+
+def without_nulls(command: str, arguments: list[str]) -> list[str]:
+    """`arguments` less those that set a group to null which is null anyway: to Hydra they are an error."""
+    idle = {f"{group}=null" for group, option in groups(command).items() if option is None}
+    return [argument for argument in arguments if argument not in idle]
 
 
 def settings(command: str, arguments: list[str]) -> list[str]:
     """All settings and groups of `command` with the groups chosen in `arguments`, as they are written."""
-    from hydra import compose, initialize_config_dir
-
-    from anomaly_gan.cli.main import config_folder
-
-    groups = [path.name for path in config_folder().iterdir() if path.is_dir()]
-    chosen = [argument for argument in arguments if argument.split("=")[0] in groups]
+    of_command = groups(command)
+    pairs = (argument.partition("=") for argument in arguments)
+    chosen = [f"{key}={value}" for key, _, value in pairs if key in of_command and value in options(key)]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = compose(command, chosen)
@@ -47,4 +69,4 @@ def settings(command: str, arguments: list[str]) -> list[str]:
                 walk(value, f"{path}{key}.")
 
     walk(OmegaConf.to_container(config), "")
-    return found + groups
+    return [*found, *of_command]

@@ -1,7 +1,7 @@
 """anomaly-gan predict."""
 
 import json
-import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,7 @@ def main(config: DictConfig, folder: Path) -> int:
     if not isinstance(plain["batch_size"], int) or plain["batch_size"] < 1:
         raise UserError(f"batch_size={plain['batch_size']}: expected a whole number of at least 1")
     output = Path(str(plain["output"])).expanduser()
-    if not os.access(output.parent, os.W_OK):
-        raise UserError(f"output={output}: {output.parent} is no folder that can be written; choose another")
+    _check_writable(output)
     detector = Detector.load(plain["checkpoint"], choose(plain["device"]))
     predictions = list(
         track(detector.predict(paths, plain["batch_size"]), "scoring images", len(paths), "images")
@@ -46,6 +45,18 @@ def main(config: DictConfig, folder: Path) -> int:
         f"{len(unread)} could not be read; written: {output}.csv, {output}.jsonl"
     )
     return 3 if unread else 0
+
+
+def _check_writable(output: Path) -> None:
+    """Refuse an `output` beside which no file can be made, before anything is scored."""
+    if not output.name:
+        raise UserError(f"output={output}: a folder; give a name in it, such as {output / 'predictions'}")
+    try:
+        tempfile.TemporaryFile(dir=output.parent).close()
+    except OSError as error:
+        raise UserError(
+            f"output={output}: {output.parent} is no folder that can be written; choose another"
+        ) from error
 
 
 def _files(inputs: Any) -> Iterable[Path]:

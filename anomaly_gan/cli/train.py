@@ -2,7 +2,6 @@
 
 import logging
 import os
-import pickle
 import time
 import warnings
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from anomaly_gan.callbacks.learning_curve import LearningCurve
 from anomaly_gan.callbacks.loss_history import LossHistory
 from anomaly_gan.callbacks.training_checkpoint import next_iteration
 from anomaly_gan.checkpoint import build_method
+from anomaly_gan.cli.main import program
 from anomaly_gan.config import build
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.device import choose_precision
@@ -49,11 +49,12 @@ def main(config: DictConfig, folder: Path) -> int:
         result = found
     where = Path(os.path.relpath(folder))
     print(runs.summary(result, where))
+    name = program()
     print(
         "next:\n"
-        f"  anomaly-gan predict checkpoint={where} inputs=IMAGE_OR_FOLDER\n"
-        f"  anomaly-gan evaluate checkpoint={where} primary=paper\n"
-        "  anomaly-gan train experiment=folder_cpu data.root=FOLDER_OF_GOOD_IMAGES"
+        f"  {name} predict checkpoint={where} inputs=IMAGE_OR_FOLDER\n"
+        f"  {name} evaluate checkpoint={where} primary=paper\n"
+        f"  {name} train experiment=folder_cpu data.root=FOLDER_OF_GOOD_IMAGES"
     )
     return 0
 
@@ -208,10 +209,7 @@ def _checkpoint_to_resume(config: dict[str, Any], data: OneClassData) -> Path | 
                     f"resume={path}: its run had {part}.{key}={before[part].get(key)}, this one has "
                     f"{config[part][key]}; give the same settings"
                 )
-    try:
-        data.start_iteration = next_iteration(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as damaged:
-        raise UserError(f"resume={path}: damaged, or not the checkpoints/last.ckpt of a run") from damaged
+    data.start_iteration = next_iteration(path)
     if data.start_iteration >= data.iterations:
         raise UserError(f"resume={path}: its run had finished its {data.iterations} iterations; evaluate it")
     return path

@@ -89,9 +89,11 @@ class FashionMNIST(OneClassData):
     def _read(self, name: str) -> np.ndarray:
         path = self._find(name)
         if path is None:
+            missing = [f"{name}[.gz]" for names in FILES.values() for name in names if not self._find(name)]
             raise UserError(
-                f"Fashion-MNIST lacks {self.root}/FashionMNIST/raw/{name}[.gz]: fetch it with "
-                "data.download=true, or install Debian's dataset-fashion-mnist and set data.root to its files"
+                f"Fashion-MNIST lacks {', '.join(missing)} in {self.root}/FashionMNIST/raw (or {self.root}): "
+                "fetch them with data.download=true, or install Debian's dataset-fashion-mnist and set "
+                "data.root to its files"
             )
         try:
             return read_idx(path)

@@ -13,7 +13,7 @@ import torch
 from anomaly_gan.data.decode import MODES, RESIZERS, CorruptImage, decode
 from anomaly_gan.data.image_set import FileReader, ImageSet, MemoryReader, Reader
 from anomaly_gan.data.module import OneClassData
-from anomaly_gan.data.tree import Files, Tree, contents, find_images, read_tree
+from anomaly_gan.data.tree import EXPECTED, Files, Tree, contents, find_images, read_tree
 from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.progress import track
 
@@ -80,7 +80,7 @@ class Folder(OneClassData):
         parent = next(folder for folder in self.root.absolute().parents if folder.is_dir())
         return (
             f"data.root={self.root} is not a folder ({parent} holds {contents(parent)}); "
-            "set data.root to a folder of images"
+            f"set data.root to a folder of images: {EXPECTED}"
         )
 
     def read_tree(self) -> Tree:

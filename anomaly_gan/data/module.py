@@ -131,8 +131,10 @@ class OneClassData(LightningDataModule, ABC):
             raise UserError(
                 f"data.calibration_fraction={self.calibration_fraction} must be at least 0 and below 1"
             )
-        if self.seed < 0:
-            raise UserError(f"seed={self.seed} must be at least 0")
+        if not 0 <= self.seed < 2**32:  # what numpy takes
+            raise UserError(f"seed={self.seed} must be at least 0 and below {2**32}")
+        if self.workers < 0:
+            raise UserError(f"data.workers={self.workers} must be at least 0")
         for key in ("batch_size", "total_images", "evaluation_batch_size"):
             if getattr(self, key) < 1:
                 raise UserError(f"{key}={getattr(self, key)} must be at least 1")

@@ -23,6 +23,7 @@ from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, p
 from torchvision.models import resnet18
 
 from anomaly_gan.errors import UserError
+from anomaly_gan.safe_load import safe_load
 from anomaly_gan.types import ImageBatches, Images
 
 NEIGHBOURS = 3  # precision and recall: Kynkäänniemi et al. (2019)
@@ -62,7 +63,7 @@ class Inception(FeatureNetwork):
                 self.network = FeatureExtractorInceptionV3(
                     self.name, ["2048"], feature_extractor_weights_path=state
                 )
-        except (RuntimeError, TypeError, AttributeError) as wrong:
+        except (RuntimeError, TypeError, AttributeError, LookupError) as wrong:
             raise _unusable(weights, "not the weights of the FID network") from wrong
 
     def forward(self, images: Images) -> Float[Tensor, "batch features"]:
@@ -201,10 +202,7 @@ def _inception_state(weights: str) -> Any:
             raise _unusable(weights, f"{URL_INCEPTION_V3} cannot be fetched") from failed
     if not file.is_file():
         raise _unusable(weights, "no such file")
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as damaged:
-        raise _unusable(weights, "damaged, or not a file of weights") from damaged
+    return safe_load(file, str(_unusable(weights, "damaged, or not a file of weights")))
 
 
 def _unusable(weights: str, problem: str) -> UserError:

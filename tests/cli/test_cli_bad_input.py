@@ -1,5 +1,6 @@
 """Every input that cannot be used: one line that names the remedy, exit code 2, nothing half-written."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,13 @@ import torch
 from PIL import Image
 
 from anomaly_gan import checkpoint
+from anomaly_gan.cli import train
 from anomaly_gan.config import build
 from anomaly_gan.errors import UserError
+from anomaly_gan.inference import Detector
+
+IDX = [f"{split}-{kind}-ubyte[.gz]" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+"""The four files of Fashion-MNIST."""
 
 
 def images(folder: Path, count: int, side: int = 16) -> Path:
@@ -72,11 +78,14 @@ def refused(outcome, *words: str) -> None:
         (["train", "data.calibration_fraction=1.5"], ["calibration_fraction"]),
         (["train", "schedule.total_images=0"], ["total_images"]),
         (["train", "data=folder"], ["data.root"]),
-        (["train", "data=folder", "data.root=nowhere"], ["nowhere", "not a folder"]),
+        (
+            ["train", "data=folder", "data.root=nowhere"],
+            ["nowhere", "not a folder", "train/<class>/", "train/good/"],
+        ),
         (["train", "data=cifar10"], ["data.download=true"]),
         (["train", "data=cifar100"], ["data.download=true"]),
-        (["train", "data=fashion_mnist"], ["FashionMNIST", "data.download=true"]),
-        (["train", "data=cifar10_jpeg"], ["cifar10-jpeg"]),
+        (["train", "data=fashion_mnist"], [*IDX, "FashionMNIST/raw", "data.download=true"]),
+        (["train", "data=cifar10_jpeg"], ["cifar10-jpeg", "{train,test}/<class>/*.jpg", "download=true"]),
         (["train", "data=imagenet30"], ["data.root"]),
         (["train", "resume=nothing.ckpt"], ["nothing.ckpt", "last.ckpt"]),
         (["train", "trainer.precision=17"], ["precision"]),
@@ -87,12 +96,52 @@ def refused(outcome, *words: str) -> None:
         (["evaluate", "checkpoint=missing"], ["missing", "detector.ckpt"]),
         (["predict", "checkpoint=missing", "inputs=."], ["no images"]),
         (["predict", "checkpoint=missing"], ["inputs"]),
+        # A group of another command.
+        (["evaluate", "checkpoint=missing", "ablation=csi"], ["ablation: no such setting", "valid: "]),
+        (["evaluate", "checkpoint=missing", "score=csi"], ["score: no such setting"]),
+        (["evaluate", "checkpoint=missing", "debug=fast"], ["debug: no such setting"]),
+        (["evaluate", "checkpoint=missing", "data=digits", "devise=cpu"], ["devise", "device"]),
+        (["predict", "checkpoint=missing", "inputs=.", "data=digits"], ["data: no such setting"]),
+        # Null or a number where a name or an object is needed, and numbers out of range.
+        (["train", "data=null"], ["data=null", "digits"]),
+        (["train", "data=5"], ["data=5", "digits"]),
+        (["train", "logger=null"], ["logger=null", "csv"]),
+        (["train", "seed=5000000000"], ["seed=5000000000", "below 4294967296"]),
+        (["train", "data.workers=-1"], ["data.workers=-1", "at least 0"]),
+        (["train", "method.phases.feature=null"], ["method.phases.feature=null", "block of settings"]),
+        (["train", "method.views.shifts=null"], ["method.views.shifts=null", "block of settings"]),
+        (["train", "method.optimizer=null"], ["method.optimizer=null", "block of settings"]),
+        (["train", "method.optimizer=5"], ["method.optimizer=5", "block of settings"]),
+        (["train", "data=folder", "data.root=5"], ["data.root=5", "text"]),
+        (["train", "trainer.devices=1.5"], ["trainer: ", "devices", "int > 0"]),
+        (["train", "trainer.accelerator=cpu", "trainer.devices=-1"], ["trainer: ", "devices", "int > 0"]),
     ],
 )
 def test_a_wrong_word_or_value_is_refused_in_one_line(
     command, arguments: list[str], words: list[str]
 ) -> None:
     refused(command(*arguments), *words)
+
+
+@pytest.mark.parametrize("nothing", ["experiment=null", "debug=null"])
+def test_a_group_that_is_null_anyway_can_be_said_to_be(command, nothing: str) -> None:
+    outcome = command("train", nothing, "--cfg", "job")
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+def test_the_help_of_evaluate_offers_no_group_that_it_refuses(command) -> None:
+    outcome = command("evaluate", "--help")
+    for group in ("ablation", "method", "score", "experiment", "debug"):
+        assert f"{group}:" not in outcome.out
+
+
+@pytest.mark.parametrize("normal_class", ["3", "ten"])
+def test_another_normal_class_than_the_detector_s_is_refused(
+    command, trained: Path, normal_class: str
+) -> None:
+    outcome = command("evaluate", f"checkpoint={trained}", f"normal_class={normal_class}")
+    refused(outcome, f"normal_class={normal_class}")
+    assert "'0'" in outcome.err or "valid: 0, 1" in outcome.err
 
 
 def test_resuming_with_other_settings_is_refused(command, trained: Path, tmp_path: Path) -> None:
@@ -148,7 +197,7 @@ def test_an_output_folder_that_is_a_file_is_refused(command, tmp_path: Path) -> 
     ("change", "words"),
     [
         (["data=folder", "data.root=others"], ["dataset", "digits"]),
-        (["data=digits", "normal_class=3"], ["normal_class", "'0'", "'3'"]),
+        (["data=digits", "normal_class=3"], ["normal_class=3", "'0'"]),
         (["data=folder", "data.root=others", "data.name=digits", "data.image_size=32"], ["normal_class"]),
     ],
 )
@@ -157,6 +206,57 @@ def test_a_checkpoint_of_other_data_is_refused(
 ) -> None:
     images(tmp_path / "others", 5)
     refused(command("evaluate", f"checkpoint={trained}", *change), *words)
+
+
+@pytest.mark.parametrize("output", ["/proc/x", "good/0.png/x", "nowhere/x", "."])
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_scored(
+    command, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    images(tmp_path / "good", 2)
+    monkeypatch.setattr(Detector, "load", lambda *_: pytest.fail("a detector was loaded"))
+    refused(
+        command("predict", f"checkpoint={trained}", "inputs=good", f"output={output}"), f"output={output}"
+    )
+
+
+def test_a_full_disk_ends_a_run_in_one_line(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(train, "write_atomically", full)
+    refused(command("train", "debug=fast"), "config.yaml: No space left on device", "paths.runs=")
+
+
+@pytest.mark.parametrize(
+    "setting", ["checkpoint=text", "generator_metrics.inception_weights=text", "checkpoint=short"]
+)
+def test_a_file_of_other_bytes_is_refused(command, trained: Path, tmp_path: Path, setting: str) -> None:
+    (tmp_path / "text").write_text("root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:daemon:/usr/sbin\n")
+    (tmp_path / "short").write_bytes(b"}q")
+    key = setting.split("=")[0]
+    others = ["ablation=full", "debug=fast"] if key.startswith("generator") else []
+    refused(command("train" if others else "evaluate", setting, *others), setting, "damaged")
+
+
+@pytest.mark.parametrize("length", [5_000, 20_000])
+def test_a_detector_cut_short_is_refused_in_one_line(
+    command, trained: Path, tmp_path: Path, length: int
+) -> None:
+    (tmp_path / "detector.ckpt").write_bytes((trained / "detector.ckpt").read_bytes()[:length])
+    refused(command("evaluate", "checkpoint=detector.ckpt"), "detector.ckpt", "damaged")
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [("config", None), ("data", None), ("state_dict", None), ("data", "class_names"), ("config", "method")],
+)
+def test_a_detector_that_lacks_a_part_is_refused(
+    command, trained: Path, tmp_path: Path, part: str, key: str | None
+) -> None:
+    content = torch.load(trained / "detector.ckpt", weights_only=True)
+    del (content if key is None else content[part])[key or part]
+    torch.save(content, tmp_path / "detector.ckpt")
+    refused(command("evaluate", "checkpoint=detector.ckpt"), f"{part}.{key}" if key else part, "missing")
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "other", "pickle"])

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from anomaly_gan import checkpoint
-from anomaly_gan.cli.main import COMMANDS, config_folder
+from anomaly_gan.cli.main import COMMANDS, config_folder, program
 from anomaly_gan.config import build
 from anomaly_gan.data.image_set import Batch
 from anomaly_gan.inference import Detector
@@ -285,6 +285,21 @@ def test_overrides_complete_on_tab(
     monkeypatch.setenv("COMP_LINE", line)
     monkeypatch.setenv("COMP_POINT", str(len(line)))
     assert expected in command("-sc", "query=bash").out.split()
+
+
+def test_what_to_do_next_can_be_typed_where_no_environment_is_active(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    scripts = tmp_path / ".venv" / "bin"
+    scripts.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(scripts / "python"))
+    monkeypatch.setenv("PATH", "")
+    assert program() == ".venv/bin/python -m anomaly_gan"
+    (scripts / "anomaly-gan").touch(mode=0o755)
+    assert program() == ".venv/bin/anomaly-gan"
+    monkeypatch.setenv("PATH", str(scripts))
+    assert program() == "anomaly-gan"
 
 
 def test_help_answers_without_importing_torch() -> None:

@@ -104,7 +104,8 @@ def test_missing_fashion_mnist_names_file_folder_and_remedies(tmp_path: Path) ->
     with pytest.raises(UserError) as raised:
         ready(FashionMNIST(root=tmp_path, **SHARED))
     for word in (
-        f"{tmp_path}/FashionMNIST/raw/train-images-idx3-ubyte",
+        *(f"{name}[.gz]" for names in FILES.values() for name in names),
+        f"{tmp_path}/FashionMNIST/raw",
         "data.download=true",
         "dataset-fashion-mnist",
     ):
