@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from anomaly_gan.algorithm import FULL
 from anomaly_gan.cli.main import main
@@ -115,6 +116,31 @@ def test_a_loss_that_is_no_number_ends_the_run_with_its_line_and_keeps_the_last_
     assert state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] == 2
     assert all(value.isfinite().all() for value in state["state_dict"].values())
     assert not (folder / "result.json").exists()
+
+
+ONE_HUGE_STEP = ["optimizer.learning_rate=1e30", "schedule.total_images=8"]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        ONE_HUGE_STEP,  # found when the run is finished
+        ["optimizer.learning_rate=1e12", "method.on_non_finite=skip"],  # found by the learning curve
+        [*ONE_HUGE_STEP, "data=folder", "data.root=good", "data.image_size=16"],
+    ],
+)
+def test_a_detector_whose_scores_are_no_numbers_is_refused_and_not_left(command, how: list[str]) -> None:
+    Path("good").mkdir()
+    for i in range(10):  # no test set
+        Image.effect_noise((16, 16), 50).save(f"good/{i}.png")
+    outcome = command("train", "debug=fast", *how)
+    assert outcome.code == 2, outcome
+    (line,) = (line for line in outcome.err.splitlines() if line.startswith("anomaly-gan: "))
+    assert "scores are not numbers" in line
+    assert "optimizer.learning_rate" in line
+    assert "Traceback" not in outcome.err
+    (folder,) = Path("runs").glob("*/*")
+    assert not {"detector.ckpt", "scores.csv", "result.json"} & {path.name for path in folder.iterdir()}
 
 
 def test_a_collapse_ends_the_run_or_is_noted(command) -> None:
