@@ -96,8 +96,12 @@ def test_weights_of_inception_that_are_not_there_are_named_before_the_training(c
     assert not Path("runs").exists()
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_its_line_and_keeps_the_last_good_state(
-    command, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("every_minutes", "saved"),
+    [(0.0, 2), (5.0, 1)],  # a run shorter than the interval has its first state
+)
+def test_a_loss_that_is_no_number_ends_the_run_with_its_line_and_keeps_a_state_from_before(
+    command, monkeypatch: pytest.MonkeyPatch, every_minutes: float, saved: int
 ) -> None:
     make_step = AnomalyGAN.make_step
 
@@ -106,14 +110,15 @@ def test_a_loss_that_is_no_number_ends_the_run_with_its_line_and_keeps_the_last_
         return replace(step, images=step.images * float("nan")) if self.iteration == 2 else step
 
     monkeypatch.setattr(AnomalyGAN, "make_step", poisoned)
-    outcome = command(*FULL_FAST, "callbacks.checkpoint.every_minutes=0.0")
+    outcome = command(*FULL_FAST, f"callbacks.checkpoint.every_minutes={every_minutes}")
     assert outcome.code == 2
     (line,) = (line for line in outcome.err.splitlines() if line.startswith("anomaly-gan: "))
     assert "training ended at iteration 3: the loss or gradient of line 'feature' is not finite" in line
     assert "method.on_non_finite=skip" in line
+    assert "checkpoints/last.ckpt" in line
     (folder,) = Path("runs/digits").iterdir()
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    assert state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] == 2
+    assert state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] == saved
     assert all(value.isfinite().all() for value in state["state_dict"].values())
     assert not (folder / "result.json").exists()
 

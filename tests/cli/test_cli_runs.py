@@ -34,6 +34,7 @@ def test_a_run_leaves_config_result_scores_pictures_log_and_detector(trained: Pa
         "config.yaml",
         "detector.ckpt",
         "result.json",
+        "checkpoints/last.ckpt",
         "scores.csv",
         "log/metrics.csv",
         "log/hparams.yaml",
