@@ -123,6 +123,7 @@ def finish(
         auroc={name: aurocs[name] for name in ranking},
         auroc_interval={name: intervals[name] for name in ranking},
         auroc_parts={name: aurocs[name] for name in aurocs if name in parts},
+        auroc_parts_interval={name: intervals[name] for name in aurocs if name in parts},
         auroc_raw_pixels=aurocs.get(RawPixels.primary),
         auroc_raw_pixels_interval=intervals.get(RawPixels.primary),
         auroc_absent_because=why_no_auroc(data),
