@@ -15,6 +15,7 @@ from anomaly_gan.cli.main import main
 from anomaly_gan.data.image_set import Batch
 from anomaly_gan.methods.anomaly_gan import AnomalyGAN
 from anomaly_gan.objectives import Step
+from anomaly_gan.progress import Progress
 
 FULL_FAST = ("train", "debug=fast", "ablation=full", "callbacks.health.every_iterations=2")
 
@@ -86,6 +87,17 @@ def test_evaluating_gives_the_same_figures_of_the_generator(command, trained_ful
     for name, value in before["generator"]["generated"].items():
         assert again["generator"]["generated"][name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
     assert (folder / "figures" / "synthetic.png").exists()
+
+
+def test_measuring_the_generator_shows_its_progress(
+    command, trained_full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Progress, "close", Progress._line)  # however short the work
+    outcome = command("evaluate", f"checkpoint={trained_full}")
+    assert outcome.code == 0, outcome.err
+    for what in ("looking at synthetic images", "reading normal images", "reading test images"):
+        assert f"{what}: " in outcome.err
+        assert "(100%)" in outcome.err.split(f"{what}: ")[1].splitlines()[0]
 
 
 def test_weights_of_inception_that_are_not_there_are_named_before_the_training(command) -> None:
