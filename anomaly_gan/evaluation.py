@@ -1,7 +1,7 @@
 """Scores of a whole test set, and what they are worth."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 from anomaly_gan.data.image_set import Batch
 from anomaly_gan.data.module import OneClassData
-from anomaly_gan.distributed import gather_unknown, rank, world_size
+from anomaly_gan.distributed import agreed, gather_unknown, rank, world_size
+from anomaly_gan.errors import UserError
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.metrics.auroc import auroc
 from anomaly_gan.progress import track
@@ -55,7 +56,11 @@ def fit_scorer(detector: AnomalyDetector, data: OneClassData) -> None:
 
 
 def score_test_set(detector: AnomalyDetector, data: OneClassData) -> TestScores | None:
-    """Score the test part of `data`, each process a part of it; None where it has none."""
+    """Score the test part of `data`, each process a part of it; None where it has none.
+
+    Raises:
+        UserError: a score is not a number.
+    """
     if data.test is None:
         return None
     start = time.perf_counter()
@@ -67,6 +72,7 @@ def score_test_set(detector: AnomalyDetector, data: OneClassData) -> TestScores 
         name: gather_unknown(torch.cat([batch[name] for batch in scored])).cpu().numpy().astype(np.float64)
         for name in scored[0]
     }
+    check_finite(scores)
     labels = data.test.labels.numpy()
     return TestScores(
         scores=scores,
@@ -75,6 +81,22 @@ def score_test_set(detector: AnomalyDetector, data: OneClassData) -> TestScores 
         names=data.test.names,
         seconds=time.perf_counter() - start,
     )
+
+
+def check_finite(scores: Mapping[str, Float[ndarray, " n"]]) -> None:
+    """A loss looks at the weights before its step: what the last step broke is first seen here.
+
+    Args:
+        scores: of the same images in every process; the first one's verdict is everyone's.
+
+    Raises:
+        UserError: one is not a number, or infinite.
+    """
+    if not agreed(all(bool(np.isfinite(values).all()) for values in scores.values())):
+        raise UserError(
+            "the detector's scores are not numbers: its training diverged; train with a lower "
+            "optimizer.learning_rate"
+        )
 
 
 def why_no_auroc(data: OneClassData) -> str | None:

@@ -12,6 +12,7 @@ from anomaly_gan.evaluation import FloatBatches
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.metrics.generator import FeatureNetwork, generator_quality
 from anomaly_gan.objectives import resized
+from anomaly_gan.progress import track
 from anomaly_gan.reporting import figures
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import Images
@@ -36,11 +37,22 @@ def quality(detector: AnomalyDetector, data: OneClassData, network: FeatureNetwo
     """
     network.to(detector.device)
     test = _of_normal_class(data)
+    test_batches = None
+    if test is not None:
+        rows = _slices(len(test), data)
+        test_batches = track(
+            (_floats(test, part, detector) for part in rows), "reading test images", len(rows), "batches"
+        )
     return generator_quality(
         network,
-        _synthetic(detector, len(data.train), data.evaluation_batch_size, data.image_size),
+        track(
+            _synthetic(detector, len(data.train), data.evaluation_batch_size, data.image_size),
+            "looking at synthetic images",
+            len(_slices(len(data.train), data)),
+            "batches",
+        ),
         FloatBatches(data.bank_loader(), detector.device, "reading normal images"),
-        None if test is None else (_floats(test, rows, detector) for rows in _slices(test, data)),
+        test_batches,
     )
 
 
@@ -80,9 +92,9 @@ def _of_normal_class(data: OneClassData) -> ImageSet | None:
     return data.test.subset(rows) if len(rows) else None
 
 
-def _slices(images: ImageSet, data: OneClassData) -> list[range]:
+def _slices(count: int, data: OneClassData) -> list[range]:
     size = data.evaluation_batch_size
-    return [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def _floats(images: ImageSet, rows: range, detector: AnomalyDetector) -> Images:

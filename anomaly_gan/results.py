@@ -56,6 +56,8 @@ class RunResult:
     command: str
     generator: dict[str, Any] | None = None
     """How near synthetic images come to real ones (`metrics.generator.generator_quality`)."""
+    auroc_parts_interval: dict[str, Interval | None] = field(default_factory=dict)
+    """As `auroc_interval`, by part; empty in results written before it was kept."""
     notes: list[str] = field(default_factory=list)
     """What the run warned of."""
 

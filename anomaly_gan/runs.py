@@ -12,7 +12,7 @@ import numpy as np
 from anomaly_gan import checkpoint, generation
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.distributed import rank
-from anomaly_gan.evaluation import TestScores, fit_scorer, score_test_set, why_no_auroc
+from anomaly_gan.evaluation import TestScores, check_finite, fit_scorer, score_test_set, why_no_auroc
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.methods.raw_pixels import RawPixels
 from anomaly_gan.metrics.auroc import bootstrap_interval
@@ -58,6 +58,9 @@ def finish(
         notes: what the training warned of.
         feature_network: with whose features synthetic images are compared to real ones; None: they are not.
         already_fitted: the detector comes from a file and has its bank.
+
+    Raises:
+        UserError: its scores are not numbers; nothing is written then.
     """
     seconds = dict(seconds)
     notes = [*notes]
@@ -70,10 +73,13 @@ def finish(
             fit_scorer(detector, data)
         notes += [str(warning.message) for warning in caught]
         seconds["fit_scorer"] = time.perf_counter() - start
-        if rank() == 0:
-            checkpoint.save(folder / DETECTOR_FILE, detector, config, data.describe())
     scored = score_test_set(detector, data)
-    raw_scored = None
+    if scored is None:
+        one = detector.score_all(to_float(data.train[[0]].images.to(detector.device)))
+        check_finite({name: values.cpu().numpy() for name, values in one.items()})
+    if rank() == 0 and not already_fitted:
+        # Not before its scores are known to be numbers.
+        checkpoint.save(folder / DETECTOR_FILE, detector, config, data.describe())
     if scored is not None:
         seconds["score"] = scored.seconds
         raw = RawPixels().to(detector.device)
@@ -91,8 +97,7 @@ def finish(
         aurocs = scored.aurocs()
         intervals = {name: bootstrap_interval(scored.scores[name], scored.anomalous) for name in aurocs}
     else:
-        one = to_float(data.train[[0]].images.to(detector.device))
-        aurocs = dict.fromkeys(detector.score_all(one))
+        aurocs = dict.fromkeys(one)
         intervals = dict.fromkeys(aurocs)
     generator = None
     if detector.generates and feature_network is not None:
@@ -118,6 +123,7 @@ def finish(
         auroc={name: aurocs[name] for name in ranking},
         auroc_interval={name: intervals[name] for name in ranking},
         auroc_parts={name: aurocs[name] for name in aurocs if name in parts},
+        auroc_parts_interval={name: intervals[name] for name in aurocs if name in parts},
         auroc_raw_pixels=aurocs.get(RawPixels.primary),
         auroc_raw_pixels_interval=intervals.get(RawPixels.primary),
         auroc_absent_because=why_no_auroc(data),

@@ -65,7 +65,8 @@ class GameHealth(pl.Callback):
             )
             if self.on_collapse == "raise":
                 raise UserError(
-                    f"{message}; what was saved before is kept; try a lower optimizer.learning_rate, "
+                    f"{message}; checkpoints/last.ckpt in the run's folder, if it is there, is from before; "
+                    "try a lower optimizer.learning_rate, "
                     "method.diff_augment.changes=[color,translation] or callbacks.health.on_collapse=note"
                 )
             self.notes.append(message)

@@ -1,5 +1,6 @@
 """The state of a training, to go on from after a kill."""
 
+import math
 import os
 import time
 from pathlib import Path
@@ -17,6 +18,8 @@ from anomaly_gan.safe_load import safe_load
 class TrainingCheckpoint(pl.Callback):
     """Keeps `checkpoints/last.ckpt` in the run's folder (the trainer's `default_root_dir`).
 
+    First when terms are first logged, so that a short run has one too.
+
     Not Lightning's ModelCheckpoint: under manual optimisation that one knows no interval of time (2.6.6), and
     its interval of steps counts the steps of all optimizers.
 
@@ -28,7 +31,7 @@ class TrainingCheckpoint(pl.Callback):
         self.every_minutes = every_minutes
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.last = time.monotonic()
+        self.last = -math.inf
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -275,7 +275,8 @@ class PhasedDetector(AnomalyDetector):
         terms = ", ".join(f"{name} {float(value):.3g}" for name, value in values.items())
         raise UserError(
             f"training ended at iteration {iteration + 1}: the loss or gradient of line {phase.name!r} is "
-            f"not finite ({terms}); what was saved before is kept; try a lower optimizer.learning_rate, "
+            f"not finite ({terms}); checkpoints/last.ckpt in the run's folder, if it is there, is from "
+            "before; try a lower optimizer.learning_rate, "
             f"method.phases.{phase.name}.gradient_clip=1 or method.on_non_finite=skip"
         )
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from anomaly_gan.algorithm import FULL
 from anomaly_gan.cli.main import main
 from anomaly_gan.data.image_set import Batch
 from anomaly_gan.methods.anomaly_gan import AnomalyGAN
 from anomaly_gan.objectives import Step
+from anomaly_gan.progress import Progress
 
 FULL_FAST = ("train", "debug=fast", "ablation=full", "callbacks.health.every_iterations=2")
 
@@ -87,6 +89,17 @@ def test_evaluating_gives_the_same_figures_of_the_generator(command, trained_ful
     assert (folder / "figures" / "synthetic.png").exists()
 
 
+def test_measuring_the_generator_shows_its_progress(
+    command, trained_full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Progress, "close", Progress._line)  # however short the work
+    outcome = command("evaluate", f"checkpoint={trained_full}")
+    assert outcome.code == 0, outcome.err
+    for what in ("looking at synthetic images", "reading normal images", "reading test images"):
+        assert f"{what}: " in outcome.err
+        assert "(100%)" in outcome.err.split(f"{what}: ")[1].splitlines()[0]
+
+
 def test_weights_of_inception_that_are_not_there_are_named_before_the_training(command) -> None:
     outcome = command(*FULL_FAST, "generator_metrics.inception_weights=nowhere.pth")
     assert outcome.code == 2
@@ -95,8 +108,12 @@ def test_weights_of_inception_that_are_not_there_are_named_before_the_training(c
     assert not Path("runs").exists()
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_its_line_and_keeps_the_last_good_state(
-    command, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("every_minutes", "saved"),
+    [(0.0, 2), (5.0, 1)],  # a run shorter than the interval has its first state
+)
+def test_a_loss_that_is_no_number_ends_the_run_with_its_line_and_keeps_a_state_from_before(
+    command, monkeypatch: pytest.MonkeyPatch, every_minutes: float, saved: int
 ) -> None:
     make_step = AnomalyGAN.make_step
 
@@ -105,16 +122,42 @@ def test_a_loss_that_is_no_number_ends_the_run_with_its_line_and_keeps_the_last_
         return replace(step, images=step.images * float("nan")) if self.iteration == 2 else step
 
     monkeypatch.setattr(AnomalyGAN, "make_step", poisoned)
-    outcome = command(*FULL_FAST, "callbacks.checkpoint.every_minutes=0.0")
+    outcome = command(*FULL_FAST, f"callbacks.checkpoint.every_minutes={every_minutes}")
     assert outcome.code == 2
     (line,) = (line for line in outcome.err.splitlines() if line.startswith("anomaly-gan: "))
     assert "training ended at iteration 3: the loss or gradient of line 'feature' is not finite" in line
     assert "method.on_non_finite=skip" in line
+    assert "checkpoints/last.ckpt" in line
     (folder,) = Path("runs/digits").iterdir()
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    assert state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] == 2
+    assert state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] == saved
     assert all(value.isfinite().all() for value in state["state_dict"].values())
     assert not (folder / "result.json").exists()
+
+
+ONE_HUGE_STEP = ["optimizer.learning_rate=1e30", "schedule.total_images=8"]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        ONE_HUGE_STEP,  # found when the run is finished
+        ["optimizer.learning_rate=1e12", "method.on_non_finite=skip"],  # found by the learning curve
+        [*ONE_HUGE_STEP, "data=folder", "data.root=good", "data.image_size=16"],
+    ],
+)
+def test_a_detector_whose_scores_are_no_numbers_is_refused_and_not_left(command, how: list[str]) -> None:
+    Path("good").mkdir()
+    for i in range(10):  # no test set
+        Image.effect_noise((16, 16), 50).save(f"good/{i}.png")
+    outcome = command("train", "debug=fast", *how)
+    assert outcome.code == 2, outcome
+    (line,) = (line for line in outcome.err.splitlines() if line.startswith("anomaly-gan: "))
+    assert "scores are not numbers" in line
+    assert "optimizer.learning_rate" in line
+    assert "Traceback" not in outcome.err
+    (folder,) = Path("runs").glob("*/*")
+    assert not {"detector.ckpt", "scores.csv", "result.json"} & {path.name for path in folder.iterdir()}
 
 
 def test_a_collapse_ends_the_run_or_is_noted(command) -> None:

@@ -34,6 +34,7 @@ def test_a_run_leaves_config_result_scores_pictures_log_and_detector(trained: Pa
         "config.yaml",
         "detector.ckpt",
         "result.json",
+        "checkpoints/last.ckpt",
         "scores.csv",
         "log/metrics.csv",
         "log/hparams.yaml",
@@ -51,9 +52,10 @@ def test_a_result_has_the_whole_schema(trained: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "result.json").read_text()) == result
     assert set(result["auroc"]) == {"paper", "csi", "paper_ens", "csi_ens"}
     assert all(0 <= value <= 1 for value in result["auroc"].values())
-    assert set(result["auroc_interval"]) == set(result["auroc"])
-    for name, (low, high) in result["auroc_interval"].items():
-        assert low <= result["auroc"][name] <= high
+    for of in ("auroc", "auroc_parts"):
+        assert set(result[f"{of}_interval"]) == set(result[of])
+        for name, (low, high) in result[f"{of}_interval"].items():
+            assert low <= result[of][name] <= high
     assert set(result["auroc_parts"]) == {
         part + form for part in ("contrastive", "shift", "cosine") for form in ("", "_ens")
     }
