@@ -123,8 +123,7 @@ def load(command: str) -> ModuleType:
     try:
         return importlib.import_module(f"anomaly_gan.cli.{command}")
     finally:
-        gc.freeze()
-        gc.enable()
+        gc.enable()  # and not frozen: triton would complain at the end of what was never collected
 
 
 def program() -> str:
