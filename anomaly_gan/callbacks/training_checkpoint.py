@@ -44,7 +44,8 @@ class TrainingCheckpoint(pl.Callback):
         if any(callback.in_a_row for callback in callbacks if isinstance(callback, GameHealth)):
             return  # the last good one is kept
         path = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if trainer.is_global_zero:  # the folders of the others are not the run's
+            path.parent.mkdir(parents=True, exist_ok=True)
         # Written beside and renamed: a kill in the middle leaves the one before.
         trainer.save_checkpoint(path.with_suffix(".partial"))
         if trainer.is_global_zero:
