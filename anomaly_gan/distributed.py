@@ -83,6 +83,13 @@ def agreed(value: Any) -> Any:
     return box[0]
 
 
+def leave() -> None:
+    """Wait for all processes and part from them: one that ends before the others can tear them down."""
+    if world_size() > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 class _Sum(torch.autograd.Function):
     """The sum over the processes, which each of their losses hangs on."""
 

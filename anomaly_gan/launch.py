@@ -62,7 +62,7 @@ def in_processes(function: Callable[..., Any], arguments: tuple[Any, ...], proce
             raise
         raise UserError(
             f"process {died} of {processes} died ({signal.Signals(-codes[died]).name}), so the others were "
-            "ended; what was saved before is kept: resume=RUN_FOLDER/checkpoints/last.ckpt goes on from there"
+            "ended; checkpoints/last.ckpt in the run's folder, if it is there, can be gone on from: resume=PATH"
         ) from ended
 
 

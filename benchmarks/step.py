@@ -91,10 +91,8 @@ def main() -> None:
     width, device = arguments.width, arguments.device
     warm_up, window = (2, 1) if device == "cpu" else (30, 50)
 
-    def peaks() -> dict[str, float]:
-        return {
-            name: peak_flops_per_second("convolution", dtype, width, device) for name, dtype in DTYPES.items()
-        }
+    def peaks(kind: str = "convolution") -> dict[str, float]:
+        return {name: peak_flops_per_second(kind, dtype, width, device) for name, dtype in DTYPES.items()}
 
     # Plain PyTorch first: once malloc keeps its memory it cannot be told to forget.
     step = plain(width, torch.rand(32, 3, 32, 32, device=device))
@@ -113,7 +111,8 @@ def main() -> None:
             half = (arguments.repetitions + 1) // 2
             times.setdefault(name, []).extend(seconds_per_iteration(overrides, warm_up, half, window))
     peak = {name: max(rate, before[name]) for name, rate in peaks().items()}
-    show(width, times, flops, peak)
+    matrix = peaks("matrix")
+    show(width, times, flops, {"convolution": peak, "matrix product": matrix})
     medians = {name: median(values) for name, values in times.items()}
     floors = {name: flops / rate for name, rate in peak.items()}
     float32 = min(value for name, value in medians.items() if name.startswith("float32"))
@@ -126,6 +125,7 @@ def main() -> None:
         "seconds_median": medians,
         "gflop_per_step": round(flops / 1e9, 1),
         "peak_gflop_per_second": {name: round(rate / 1e9, 1) for name, rate in peak.items()},
+        "matrix_gflop_per_second": {name: round(rate / 1e9, 1) for name, rate in matrix.items()},
         "floor_seconds": {name: round(floor, 4) for name, floor in floors.items()},
         "speedup_float32": round(medians[PLAIN] / float32, 3),
         "speedup_best": round(medians[PLAIN] / best, 3),
@@ -135,13 +135,17 @@ def main() -> None:
     write(arguments.json, content)
 
 
-def show(width: int, times: dict[str, list[float]], flops: int, peak: dict[str, float]) -> None:
+def show(width: int, times: dict[str, list[float]], flops: int, peaks: dict[str, dict[str, float]]) -> None:
     print(f"width {width}, 256 inputs, {flops / 1e9:.0f} GFLOP, {machine()}")
     for name, values in times.items():
-        of = peak["bf16-mixed" if name.startswith("bf16") else "32-true"]
+        precision = "bf16-mixed" if name.startswith("bf16") else "32-true"
+        shares = [
+            f"{flops / median(values) / peak[precision]:.0%} of the {kind}'s {peak[precision] / 1e9:.0f}"
+            for kind, peak in peaks.items()
+        ]
         print(
             f"  {name:<22}{median(values):8.4f} s   {median(times[PLAIN]) / median(values):5.2f} x plain   "
-            f"{flops / median(values) / of:5.0%} of the convolution's {of / 1e9:.0f} GFLOP/s"
+            f"{', '.join(shares)} GFLOP/s"
         )
 
 

@@ -22,6 +22,7 @@ from anomaly_gan.cli.main import program
 from anomaly_gan.config import build
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.device import choose_precision
+from anomaly_gan.distributed import leave
 from anomaly_gan.errors import UserError
 from anomaly_gan.launch import in_processes, started_outside
 from anomaly_gan.loggers import close, log_pictures
@@ -169,16 +170,16 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
             notes=[*_skipped(detector), *(callbacks["health"].notes if "health" in callbacks else [])],
             feature_network=network,
         )
+        if result is not None:
+            found = {f"test/auroc_{name}": value for name, value in result.auroc.items() if value is not None}
+            for logger in trainer.loggers:
+                logger.log_metrics(found, step=data.iterations)
+            pictures = {path.stem: path for path in sorted((folder / runs.FIGURES_FOLDER).glob("*.png"))}
+            log_pictures(trainer.loggers, pictures, data.iterations)
         failed = False
-        if result is None:
-            return None
-        found = {f"test/auroc_{name}": value for name, value in result.auroc.items() if value is not None}
-        for logger in trainer.loggers:
-            logger.log_metrics(found, step=data.iterations)
-        pictures = {path.stem: path for path in sorted((folder / runs.FIGURES_FOLDER).glob("*.png"))}
-        log_pictures(trainer.loggers, pictures, data.iterations)
     finally:
         close(trainer.loggers, failed)
+    leave()
     return result
 
 

@@ -250,7 +250,9 @@ def test_a_detector_scores_and_draws_the_same_after_a_trip_through_its_file(
 ) -> None:
     torch.manual_seed(3)
     method = small_method(ablation=ablation, generator_average=average)
-    data = {"image_size": 16, "channels": 1, "iterations": 1}
+    of_data = {"dataset": "noise", "normal_class": "all", "class_names": ["all"], "resize": "stretch"}
+    data = of_data | {"image_size": 16, "channels": 1, "iterations": 1}
+    config = {"method": method, "data": {}, "ablation": {"name": ablation}, "seed": 0}
     detector = checkpoint.build_method(method, data)
     if detector.average is not None:  # not what a new one starts with
         detector.average.update_parameters(detector.networks["generator"])
@@ -259,7 +261,7 @@ def test_a_detector_scores_and_draws_the_same_after_a_trip_through_its_file(
                 parameter.add_(0.1)
         detector.average.update_parameters(detector.networks["generator"])
     detector.fit_scorer([normal_images()])
-    checkpoint.save(tmp_path / "detector.ckpt", detector, {"method": method}, data)
+    checkpoint.save(tmp_path / "detector.ckpt", detector, config, data)
     loaded = checkpoint.read(tmp_path).build()
     for name, values in detector.score_all(test_images()).items():
         assert torch.equal(loaded.score_all(test_images())[name], values), name
