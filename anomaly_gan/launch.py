@@ -62,7 +62,7 @@ def in_processes(function: Callable[..., Any], arguments: tuple[Any, ...], proce
             raise
         raise UserError(
             f"process {died} of {processes} died ({signal.Signals(-codes[died]).name}), so the others were "
-            "ended; checkpoints/last.ckpt in the run's folder, if it is there, can be gone on from: resume=PATH"
+            "ended; resume=RUN_FOLDER/checkpoints/last.ckpt goes on from where it was last saved, if it was"
         ) from ended
 
 
