@@ -57,7 +57,8 @@ def in_processes(function: Callable[..., Any], arguments: tuple[Any, ...], proce
             raise UserError(complaints.get()) from ended
         # The others are ended by SIGTERM, or find the connection closed.
         codes = [process.exitcode or 0 for process in context.processes]
-        died = next((i for i, code in enumerate(codes) if code < 0 and code != -signal.SIGTERM), NOT_FOUND)
+        first = [ended.error_index, *range(processes)]  # a survivor that does not listen is killed in the end
+        died = next((i for i in first if codes[i] < 0 and codes[i] != -signal.SIGTERM), NOT_FOUND)
         if died == NOT_FOUND:
             raise
         raise UserError(
@@ -84,7 +85,7 @@ def _work(
     }
     try:
         function(*arguments)
-    except UserError as error:
+    except (UserError, OSError) as error:  # what a command says in one line
         complaints.put(str(error))
         sys.exit(2)
 

@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from anomaly_gan import __version__
+
 RESULT_FILE = "result.json"
 SCORES_FILE = "scores.csv"
 
@@ -99,7 +101,7 @@ def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of this package, its git revision where it is a checkout, Python and the libraries beneath."""
-    found = {"anomaly-gan": version("anomaly-gan"), "python": platform.python_version()}
+    found = {"anomaly-gan": __version__, "python": platform.python_version()}
     found |= {package: version(package) for package in ("torch", "torchvision", "pytorch-lightning", "numpy")}
     checkout = Path(__file__).parents[1]
     if (checkout / ".git").exists():

@@ -176,7 +176,7 @@ def draw(folder: Path, scored: TestScores, result: RunResult, data: OneClassData
     ranked = np.argsort(-primary, kind="stable")
     ends = {"most_anomalous": ranked[:32], "least_anomalous": ranked[::-1][:32]}
     for name, rows in ends.items():
-        images = data.test[rows.tolist()].images.numpy()
+        images = data.test[rows.tolist()].images.cpu().numpy()
         captions = [f"{data.class_names[scored.labels[row]]}\n{primary[row]:.3f}" for row in rows]
         heading = f"{title}: {name.replace('_', ' ')} test images (red: anomalous)"
         figure = figures.gallery(images, captions, scored.anomalous[rows].tolist(), heading)

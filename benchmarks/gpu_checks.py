@@ -66,7 +66,8 @@ def weights_after(overrides: list[str], iterations: int) -> Tensor:
 
 
 def flat(state: dict[str, Tensor]) -> Tensor:
-    return torch.cat([value.double().flatten().cpu() for value in state.values()])
+    values = (value for value in state.values() if value.is_floating_point())  # counters would drown them
+    return torch.cat([value.double().flatten().cpu() for value in values])
 
 
 def check_compiled(plain: list[str]) -> dict[str, Any]:

@@ -6,8 +6,12 @@ Checks (compiled, half-precision and captured steps against plain ones, resuming
 trainings on CIFAR-10-JPEG, class after class, `csi` and `full`, with the schedule that fits what is left of
 `--stay`. All that is found goes to OUT/CHIP.json as it is found; pictures, weights and data stay in `--work`.
 When the minutes are over, what runs is ended; the same command goes on from there, trainings from their
-checkpoints. A part that fails is noted with its last words and does not stop the others; `--again PART` does
-it anew.
+checkpoints: calls follow each other while the machine is held, for `--work` goes with it. A part that fails,
+or was cut short twice, is noted and does not stop the others; `--again PART` does it anew.
+
+A bare machine needs this folder's parent on PYTHONPATH and, beside torch, torchvision and Lightning,
+hydra-core, omegaconf, antlr4-python3-runtime, torch-fidelity, torchmetrics, jaxtyping, matplotlib,
+scikit-learn and tqdm.
 """
 
 import argparse
@@ -29,7 +33,7 @@ import torch
 from common import compose_config
 from gpu_checks import PARTS
 
-from anomaly_gan.results import RunResult, machine, versions, write_atomically
+from anomaly_gan.results import RESULT_FILE, RunResult, machine, versions, write_atomically
 
 HERE = Path(__file__).parent
 CLASSES = (
@@ -93,13 +97,20 @@ class Stay:
             code, output = run(command, self.left)
             if code is None:
                 print("  ended: the minutes are over")
-                return  # the next call does it again
-            if code:
-                self.found["parts"][name] = {"failed": output.strip().splitlines()[-8:]}
-            else:
-                text = result.read_text() if result else output.strip().splitlines()[-1]
-                self.found["parts"][name] = json.loads(text)
-            print(f"  {'failed' if code else 'done'}; {self.left:.0f} s left", flush=True)
+                cut = self.found.setdefault("cut_short", [])
+                if name in cut:  # too long for any call: the others need the time
+                    self.found["parts"][name] = {"failed": ["cut short twice"]}
+                cut.append(name)
+                return
+            words = output.strip().splitlines()
+            try:
+                if code:
+                    raise ValueError(f"exit code {code}")
+                self.found["parts"][name] = json.loads(result.read_text() if result else words[-1])
+            except (ValueError, IndexError, OSError) as error:
+                self.found["parts"][name] = {"failed": [*words[-8:], str(error)]}
+            failed = "failed" in self.found["parts"][name]
+            print(f"  {'failed' if failed else 'done'}; {self.left:.0f} s left", flush=True)
 
 
 def run(command: list[str], timeout: float) -> tuple[int | None, str]:
@@ -121,10 +132,11 @@ def unpack(data: Path, work: Path) -> Path:
     if data.is_dir():
         return data
     folder = work / "data"
-    if not (folder / "cifar10-jpeg" / "test").is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        partial = work / "data.partial"
         with tarfile.open(data) as archive:
-            archive.extractall(folder, filter="data")
+            archive.extractall(partial, filter="data")
+        partial.rename(folder)  # whole or not at all
     return folder
 
 
@@ -134,14 +146,15 @@ def mode_of_training(parts: dict[str, Any]) -> tuple[str, dict[str, float]]:
     captured = parts.get("check captured", {}).get("passed")
     allowed = {m: s for m, s in measured.items() if m == "bf16" or (m == "bf16, captured" and captured)}
     if not allowed:
-        raise SystemExit("no training: the part 'iterations' failed; see the results")
+        raise SystemExit("no training: the part 'iterations' has not been measured; see the results")
     return min(allowed.items(), key=lambda item: item[1]["csi"])
 
 
 def train(stay: Stay, arguments: argparse.Namespace, plain: list[str]) -> None:
     """Class after class, csi and full, in the schedule that the first call chose."""
     mode, seconds = mode_of_training(stay.found["parts"])
-    data = unpack(arguments.data, arguments.work)
+    with stay.counted():
+        data = unpack(arguments.data, arguments.work)
     if "schedule" not in stay.found:
         each = stay.left_of_stay / len(arguments.classes) - 2 * arguments.evaluation_seconds
         iterations = max(20, int(each / (seconds["csi"] + seconds["full"])))
@@ -179,7 +192,7 @@ def train(stay: Stay, arguments: argparse.Namespace, plain: list[str]) -> None:
                 code, output = run([sys.executable, "-m", "anomaly_gan", "train", *overrides], stay.left)
                 if code is None:
                     print("  ended: the minutes are over; the next call goes on")
-                elif code:
+                elif code or not (folder / RESULT_FILE).exists():
                     stay.found["runs"][name] = {"failed": output.strip().splitlines()[-8:]}
                     print("  failed")
                 else:

@@ -54,8 +54,9 @@ def main() -> None:
                 in_processes(work, given, processes)
                 times = json.loads((Path(folder) / "seconds.json").read_text())
             mean = sum(times) / len(times)  # lines of Algorithm 1 come every fifth iteration
-            alone = found.setdefault(ablation, {}).setdefault("1", {"seconds_mean": mean})
-            found[ablation][str(processes)] = {
+            of_ablation = found.setdefault(ablation, {})
+            alone = of_ablation.get(str(arguments.processes[0]), {"seconds_mean": mean})
+            of_ablation[str(processes)] = {
                 "threads_each": threads,
                 "seconds": rounded(times),
                 "seconds_median": median(times),

@@ -45,7 +45,8 @@ class GameHealth(pl.Callback):
     ) -> None:
         assert isinstance(pl_module, PhasedDetector)
         iteration = pl_module.iteration + 1
-        alone = len(batch.images) < 2  # does not vary
+        # One image does not vary. The smallest shard decides for all processes, which have to look together.
+        alone = min(pl_module.shard_of(batch).sizes(1)) < 2
         if iteration % self.every_iterations or not pl_module.generates or alone:
             return
         pl_module.raise_if_not_finite()

@@ -61,7 +61,7 @@ def main() -> None:
 def run(command: str, arguments: list[str]) -> int:
     """Run `command` with Hydra's `arguments`; the exit code."""
     # Before torch is loaded: threads that wait for each other must sleep, not spin. Spinning, two threads and
-    # one other busy program on two cores were 17 times as slow (docs/performance.md).
+    # one other busy program on two cores were many times as slow (docs/performance.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import hydra
     from hydra.core.hydra_config import HydraConfig

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from anomaly_gan import runs
@@ -68,6 +69,8 @@ def make_trainer(config: Mapping[str, Any], **more: Any) -> pl.Trainer:
     """
     for library in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    if "SLURM_NTASKS" in os.environ and started_outside() is None:
+        more = {"plugins": [LightningEnvironment()]} | more  # a job of one task, whose processes are ours
     settings = dict(config)
     settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
     for ours in ("compile", "cuda_graphs"):

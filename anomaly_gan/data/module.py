@@ -215,7 +215,7 @@ class OneClassData(LightningDataModule, ABC):
     def _in_order(self, images: ImageSet, process: int = 0, processes: int = 1) -> DataLoader[Batch]:
         if processes > 1 and len(images) < processes:
             raise UserError(f"{processes} processes for {len(images)} images: choose fewer trainer.devices")
-        # Whole batches for each process: every image is seen once, in the batch it would be in anyway.
+        # Whole batches for each process; smaller ones where there would be too few: each image is seen once.
         size = min(self.evaluation_batch_size, max(1, len(images) // processes))
         batches = list(BatchSampler(range(len(images)), size, drop_last=False))
         shard = Shard(len(batches), process, processes)

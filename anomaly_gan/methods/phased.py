@@ -136,6 +136,7 @@ class PhasedDetector(AnomalyDetector):
             raise UserError(
                 "method.on_non_finite=skip waits for every step; trainer.cuda_graphs=false allows it"
             )
+        Graph.pool = None  # of an earlier detector's graphs
         self.captured = {
             phase.name: CapturedStep(partial(self._leap, phase), graph()) for phase in self.phases
         }
@@ -158,6 +159,11 @@ class PhasedDetector(AnomalyDetector):
                 group["lr"] = torch.tensor(group["lr"], device=self.device)
                 group["capturable"] = self.device.type == "cuda"
         return optimizers
+
+    def on_train_start(self) -> None:
+        for group in (group for optimizer in self._optimizers for group in optimizer.param_groups):
+            if isinstance(group["lr"], Tensor):  # from a checkpoint it comes on the CPU
+                group["lr"] = group["lr"].to(self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         if self.iteration % self.log_every_iterations == 0:

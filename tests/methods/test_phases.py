@@ -875,7 +875,10 @@ def test_training_lowers_the_loss_on_real_digits(make_detector, tmp_path: Path) 
 
 
 class Tape(Graph):
-    """Stands for a CUDA graph: does what was recorded again, on the memory it was recorded on."""
+    """Stands for a CUDA graph: does what was recorded again, on the memory it was recorded on.
+
+    It runs the Python again, too: numbers that a graph would have kept from its recording do not show here.
+    """
 
     def record(self, work: Callable[[], None], generator: torch.Generator) -> None:
         self.work = work
