@@ -31,7 +31,7 @@ def parts_imported_by(part: str) -> set[str]:
     return {name.split(".")[1] for name in names if name.startswith("anomaly_gan.")} - {part}
 
 
-SMALL = {"types", "errors", "safe_load"}
+SMALL = {"types", "errors", "safe_load", "__version__"}
 """What everything may import."""
 
 SHARED = {"randomness", "sharding", "distributed"}

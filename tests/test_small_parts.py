@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from anomaly_gan.allocator import keep_memory
+from anomaly_gan.cli.train import make_trainer
 from anomaly_gan.device import choose, choose_precision
 from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.launch import started_outside
 from anomaly_gan.progress import Progress, track
 from anomaly_gan.randomness import derive_seed, make_generator
 from anomaly_gan.results import machine, versions, write_atomically, write_csv
+from anomaly_gan.strategies import SharedBatch
 
 
 def test_a_stream_is_a_function_of_its_keys_and_of_all_of_them() -> None:
@@ -133,3 +135,13 @@ def test_precision_is_float32_where_nothing_is_said_on_a_cpu(
     precision: str, accelerator: str, meant: str
 ) -> None:
     assert choose_precision(precision, accelerator) == meant
+
+
+def test_a_slurm_job_of_one_task_can_have_several_processes_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "job"}.items():
+        monkeypatch.setenv(name, value)
+    settings = {"accelerator": "cpu", "devices": 2, "precision": "auto"}
+    settings |= {"compile": False, "cuda_graphs": False}
+    trainer = make_trainer(settings, logger=False)
+    assert trainer.world_size == 2
+    assert isinstance(trainer.strategy, SharedBatch)
