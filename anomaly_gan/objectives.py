@@ -186,7 +186,7 @@ def reconstruction(step: Step) -> Terms:
     reconstructed = step.reconstructed()
     both = torch.cat([step.images, resized(reconstructed, step.images.shape[-1])])
     # One batch, as in the joint line: normalised apart, the two would hide from F how they differ on average.
-    views = step.views.augment(both, step.views.augment.draw(len(both), step.generator))
+    views = step.views.apply(both, step.views.augment.draw(len(both), step.generator))
     of_real, of_reconstructed = step.networks["feature_extractor"](views).embedding.chunk(2)
     return {
         "pixels": pixel_error(step.inliers(), reconstructed),

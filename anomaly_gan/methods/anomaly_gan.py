@@ -183,6 +183,10 @@ class AnomalyGAN(PhasedDetector):
         ):
             self.average.update_parameters(self.networks["generator"])
 
+    def compile_networks(self) -> None:
+        super().compile_networks()
+        self.views.compile()
+
     @property
     def generates(self) -> bool:
         return "generator" in self.networks

@@ -1,13 +1,15 @@
 """The views that the feature extractor sees: flip, then shift, then T."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from anomaly_gan.randomness import RowGenerator, make_generator
-from anomaly_gan.transforms.augment import Augment
+from anomaly_gan.transforms.augment import Augment, AugmentDraws
 from anomaly_gan.transforms.color import per_pixel
+from anomaly_gan.transforms.geometry import Resized
 from anomaly_gan.transforms.shifts import Rotations, Views
 from anomaly_gan.types import Images, Labels
 
@@ -34,7 +36,12 @@ class ShiftedViews:
         self.shifts = shifts
         self.augment = augment
         self.first_draw = first_draw
+        self.apply: Callable[[Images, AugmentDraws], Resized] = augment
         self.scoring_augment = augment.with_crop_scale(scoring_crop_scale)
+
+    def compile(self) -> None:
+        """From now on T is compiled at its first use in training, once for each size of batch."""
+        self.apply = torch.compile(self.augment.__call__, dynamic=False)
 
     def training(self, images: Images, generator: RowGenerator) -> Views:
         """Two views of every shift of every image, flip and T drawn for each: [B, ...] -> [2*K*B, ...].
@@ -44,7 +51,7 @@ class ShiftedViews:
         """
         first, second = (self.shifts(_flip_half(images, generator)) for _ in range(2))
         views = torch.cat([first, second])
-        return self.augment(views, self.augment.draw(len(views), generator))
+        return self.apply(views, self.augment.draw(len(views), generator))
 
     def training_labels(self, batch: int, device: torch.device | str) -> Labels:
         """The shift of each row of `training` for `batch` images: [2*K*B]."""

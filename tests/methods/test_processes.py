@@ -164,8 +164,8 @@ def test_lightnings_own_launcher_starts_a_program_of_ones_own(small_method, tmp_
 def compile_and_compare(method: dict[str, Any], folder: Path) -> None:
     """In a process without the shape checks, which wrap every function that would be compiled."""
     # The graph is taken and differentiated as for a GPU; code for this processor would take minutes.
-    compile_network = nn.Module.compile
-    nn.Module.compile = lambda self, **of: compile_network(self, backend="aot_eager", **of)  # type: ignore[method-assign]
+    compile_function = torch.compile
+    torch.compile = lambda function, **of: compile_function(function, backend="aot_eager", **of)  # type: ignore[assignment]
     settings = {"accelerator": "cpu", "devices": 1, "precision": "32-true"} | OFF
     found = []
     for compiled in (False, True):
