@@ -214,7 +214,9 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, help="cifar10-jpeg.tar.xz, or the folder that holds cifar10-jpeg"
     )
-    parser.add_argument("--work", type=Path, default=Path("/tmp/gpu_protocol"), help="folder of all else")
+    parser.add_argument(
+        "--work", type=Path, default=Path(tempfile.gettempdir()) / "gpu_protocol", help="folder of all else"
+    )
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--classes", nargs="+", default=CLASSES)
     parser.add_argument("--only", nargs="+", default=["checks", "benchmarks", "training"])
