@@ -17,6 +17,8 @@ from anomaly_gan import __version__
 
 RESULT_FILE = "result.json"
 SCORES_FILE = "scores.csv"
+FAILED_FILE = "FAILED"
+"""In the folder of a sweep's run that failed: why, one line a try, the latest first."""
 
 Interval = Sequence[float]
 """[low, high]"""

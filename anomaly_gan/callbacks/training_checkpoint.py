@@ -40,6 +40,12 @@ class TrainingCheckpoint(pl.Callback):
         # When terms are logged, which waits for the device and finds what is not finite anyway.
         if not pl_module.is_logged or not agreed(time.monotonic() - self.last >= 60 * self.every_minutes):
             return
+        self._save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer)  # scoring may be killed, too
+
+    def _save(self, trainer: pl.Trainer) -> None:
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         if any(callback.in_a_row for callback in callbacks if isinstance(callback, GameHealth)):
             return  # the last good one is kept

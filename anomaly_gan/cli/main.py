@@ -66,19 +66,31 @@ def run(command: str, arguments: list[str]) -> int:
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
+    from hydra.types import RunMode
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
+    from anomaly_gan.cli import sweep
     from anomaly_gan.cli.messages import explain, without_nulls
     from anomaly_gan.errors import UserError
 
     codes = []
     began = False
+    this_process = os.getpid()
 
-    def job(config: DictConfig) -> None:
+    def job(config: DictConfig) -> str | None:
         nonlocal began
         began = True
-        folder = Path(HydraConfig.get().runtime.output_dir)
+        hydra = HydraConfig.get()
+        folder = Path(hydra.runtime.output_dir)
+        if command == "train" and hydra.mode is RunMode.MULTIRUN:
+            # This function may have been sent to another process, of this machine or another.
+            outlives = hydra.launcher._target_.endswith("Slurm")
+            ends_with = None if outlives else this_process
+            told = sweep.run_one(list(hydra.overrides.task), folder, hydra.job.num, ends_with)
+            if os.getpid() == this_process:
+                print(told, flush=True)
+            return told
         try:
             codes.append(load(command).main(config, folder))
         # Not raised through Hydra, which would say it twice; the other runs of a sweep go on.
@@ -91,6 +103,7 @@ def run(command: str, arguments: list[str]) -> int:
         finally:
             if command in KEEPS_RUNS:
                 remove_if_empty(folder)
+        return None
 
     job.__module__ = "anomaly_gan.cli"  # Hydra names the job after the task's module
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here whole
@@ -110,6 +123,8 @@ def run(command: str, arguments: list[str]) -> int:
         return complain(explain(error, command, arguments))
     except OSError as error:
         return complain_of_files(error, command)
+    if command == "train" and sweep.Sweep.folder is not None:
+        return sweep.finish(sweep.Sweep.folder, sweep.Sweep.runs)
     return max(codes, default=0)
 
 

@@ -5,6 +5,7 @@ import os
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,31 @@ from anomaly_gan.device import choose_precision
 from anomaly_gan.distributed import leave
 from anomaly_gan.errors import UserError
 from anomaly_gan.launch import in_processes, started_outside
+from anomaly_gan.lifetime import alone_in, end_with_parent
 from anomaly_gan.loggers import close, log_pictures
 from anomaly_gan.methods.phased import PhasedDetector
 from anomaly_gan.metrics.generator import feature_network
-from anomaly_gan.results import RunResult, write_atomically
+from anomaly_gan.progress import is_first_process
+from anomaly_gan.results import RESULT_FILE, RunResult, write_atomically
 from anomaly_gan.strategies import SharedBatch
+
+AUTO = "auto"
+"""`resume=auto`: go on from the checkpoint in the run's own folder, if there is one."""
 
 
 def main(config: DictConfig, folder: Path) -> int:
     """Train as `config` says, into `folder`."""
+    end_with_parent()
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    # Of several processes of one run, the first speaks for all.
+    with alone_in(folder) if plain["resume"] == AUTO and is_first_process() else nullcontext():
+        return _run(plain, folder)
+
+
+def _run(plain: dict[str, Any], folder: Path) -> int:
+    if plain["resume"] == AUTO and (folder / RESULT_FILE).exists():
+        print(f"finished before:\n{runs.summary(RunResult.read(folder), Path(os.path.relpath(folder)))}")
+        return 0
     started_by, processes = started_outside(), 1
     if started_by is not None:
         plain["trainer"] |= dict(zip(("devices", "num_nodes"), started_by, strict=True))
@@ -114,7 +130,7 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     detector = build_method(config["method"], data.describe())
     # A file that cannot be used is refused now, not after the training.
     network = feature_network(**config["generator_metrics"]) if detector.generates else None
-    resume = _checkpoint_to_resume(config, data)
+    resume = _checkpoint_to_resume(config, data, folder)
     callbacks = build(config["callbacks"], "callbacks", ("callbacks",))
     loggers = {
         name: build(logger, f"logger.{name}", ("loggers",), folder=str(folder))
@@ -150,6 +166,8 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
             warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
             # Lightning's own use of torch, nothing of ours.
             warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
+            # A run that was killed while it scored has nothing left to train.
+            warnings.filterwarnings("ignore", ".*Total length of `DataLoader` across ranks is zero.*")
             trainer.fit(detector, datamodule=data, ckpt_path=resume, weights_only=True)
         elapsed = time.perf_counter() - start
         # A callback can be taken out by configuration (~callbacks.health).
@@ -193,8 +211,10 @@ def _skipped(detector: PhasedDetector) -> list[str]:
     ]
 
 
-def _checkpoint_to_resume(config: dict[str, Any], data: OneClassData) -> Path | None:
-    """The checkpoint that `config` names; `data` is told to start where it ends.
+def _checkpoint_to_resume(config: dict[str, Any], data: OneClassData, folder: Path) -> Path | None:
+    """The checkpoint that `config` names, or with `resume=auto` the one in `folder`, if it is there.
+
+    `data` is told to start where it ends.
 
     Raises:
         UserError: there is none, it is damaged, or its run had other settings.
@@ -202,6 +222,10 @@ def _checkpoint_to_resume(config: dict[str, Any], data: OneClassData) -> Path | 
     if config["resume"] is None:
         return None
     path = Path(str(config["resume"])).expanduser()
+    if config["resume"] == AUTO:
+        path = folder / "checkpoints" / "last.ckpt"
+        if not path.is_file():
+            return None
     settings = path.parents[1] / "config.yaml" if len(path.parents) > 1 else path
     if not path.is_file() or not settings.is_file():
         raise UserError(f"resume={path}: no such file; give the checkpoints/last.ckpt in the folder of a run")
@@ -214,6 +238,6 @@ def _checkpoint_to_resume(config: dict[str, Any], data: OneClassData) -> Path | 
                     f"{config[part][key]}; give the same settings"
                 )
     data.start_iteration = next_iteration(path)
-    if data.start_iteration >= data.iterations:
+    if data.start_iteration >= data.iterations and config["resume"] != AUTO:
         raise UserError(f"resume={path}: its run had finished its {data.iterations} iterations; evaluate it")
     return path

@@ -1,0 +1,171 @@
+"""A sweep (`anomaly-gan train -m`): one process a run, so that nothing of a run reaches the next.
+
+A run's folder is named after its configuration, so the same command finds its runs again: finished ones are
+kept, half-finished ones resume, failed ones are tried once more. Nothing heavy is imported here.
+"""
+
+import hashlib
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from anomaly_gan.lifetime import END_WITH
+from anomaly_gan.results import FAILED_FILE, RESULT_FILE, RunResult, write_atomically
+
+LOG_FILE = "train.log"
+"""What a run of a sweep printed, in its folder."""
+
+STATES_FILE = ".states"
+"""In the folder of a sweep: how each of its runs ended, one line a run."""
+
+NOT_PART_OF_A_RUN = ("hydra", "resume", "paths", "logger", "name")
+"""Settings that do not change what a run finds."""
+
+MOST_TRIES = 2
+
+DONE_BUT_FOR_SOME = 3
+"""Exit code."""
+
+
+def run_folder(resume: str | None, time: str, *, _root_: DictConfig) -> str:
+    """The name of a run's folder: with `resume=auto` its class, ablation and seed, and a digest of its whole
+    configuration; else the time.
+    """
+    if resume != "auto":
+        return time
+    whole: Any = _root_
+    nodes = {str(key): whole[key] for key in whole if key not in NOT_PART_OF_A_RUN}
+    config: Any = {
+        key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+        for key, node in nodes.items()
+    }
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    words = f"{config['normal_class']}_{config['ablation']['name']}_seed{config['seed']}_{digest}"
+    return re.sub(r"[^\w.-]", "-", words)
+
+
+def all_classes(*, _root_: DictConfig) -> str:
+    """The classes of the data set, as Hydra wants values to sweep over."""
+    from anomaly_gan.config import build  # with torch, and only where it is asked for
+
+    data = build(OmegaConf.to_container(_root_.data, resolve=True), "data", ("data",))
+    data.discover()
+    return ",".join(f"'{name}'" for name in data.class_names)
+
+
+class Sweep(Callback):
+    """Remembers, in the process that the user started, which sweep this is (Hydra calls it)."""
+
+    folder: Path | None = None
+    """Where its runs go; None in a single run."""
+    runs: int | None = None
+    """How many there are; None where only the sweeper knows."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        Sweep.folder = Path(config.hydra.sweep.dir)
+        Sweep.folder.mkdir(parents=True, exist_ok=True)
+        (Sweep.folder / STATES_FILE).write_text("")
+        swept = [f"{key}={values}" for key, values in (config.hydra.sweeper.params or {}).items()]
+        parsed = OverridesParser.create().parse_overrides([*swept, *config.hydra.overrides.task])
+        axes = {override.key_or_group: override for override in parsed if override.is_sweep_override()}
+        if all(axis.is_discrete_sweep() for axis in axes.values()):
+            lengths = [len(list(axis.sweep_string_iterator())) for axis in axes.values()]
+            Sweep.runs = math.prod(lengths)
+            os.environ["ANOMALY_GAN_RUNS"] = str(Sweep.runs)
+
+
+def run_one(overrides: list[str], folder: Path, number: int, ends_with: int | None) -> str:
+    """One run of a sweep, in a process of its own.
+
+    Args:
+        overrides: its settings.
+        folder: of the run.
+        number: which run of the sweep it is, from 0.
+        ends_with: the process whose end, however it comes, is the run's; None: it goes on.
+
+    Returns:
+        How it ended, for a person.
+    """
+    of = os.environ.get("ANOMALY_GAN_RUNS")
+    label = f"run {number + 1}{f' of {of}' if of else ''}, {folder.name}"
+    state, told = _run(overrides, folder, ends_with, label)
+    with (folder.parent / STATES_FILE).open("a") as states:
+        states.write(f"{state} {folder.name}\n")
+    return f"{label}: {told}"
+
+
+def _run(overrides: list[str], folder: Path, ends_with: int | None, label: str) -> tuple[str, str]:
+    if (folder / RESULT_FILE).exists():
+        return "finished", f"{_found(folder)}, finished before"
+    failed = folder / FAILED_FILE
+    tries = 1
+    if failed.exists():
+        tries = 1 + int(re.search(r"^tries: (\d+)", failed.read_text(), re.MULTILINE)[1])  # type: ignore[index]
+        if tries > 2:
+            return (
+                "failed",
+                f"failed twice ({_first_line(failed)}); remove {os.path.relpath(failed)} to try again",
+            )
+    settings = [word for word in overrides if not word.startswith(("launcher=", "sweep="))]
+    command = [sys.executable, "-m", "anomaly_gan", "train", *settings, "resume=auto", "hydra.mode=RUN"]
+    environment = os.environ | ({END_WITH: str(ends_with)} if ends_with is not None else {})
+    print(f"{label}: started", file=sys.stderr, flush=True)
+    start = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    last = ""
+    with (folder / LOG_FILE).open("a") as log:
+        run = subprocess.Popen(command, stdout=log, stderr=subprocess.PIPE, text=True, env=environment)
+        assert run.stderr is not None
+        for line in run.stderr:
+            print(line, end="", file=sys.stderr, flush=True)
+            print(line, end="", file=log, flush=True)
+            last = line.strip() or last
+        code = run.wait()
+    if code == 0:
+        failed.unlink(missing_ok=True)
+        return "finished", f"{_found(folder)}, {time.monotonic() - start:.0f} s"
+    if code < 0:
+        killer = signal.Signals(-code).name
+        last = f"ended by {killer}" + (": was there enough memory?" if killer == "SIGKILL" else "")
+    reason = last.removeprefix("anomaly-gan: ") or f"ended with code {code}"
+    before = failed.read_text() if failed.exists() else ""
+    write_atomically(failed, f"{reason}\n{before}")
+    return "failed", f"failed: {reason}"
+
+
+def _found(folder: Path) -> str:
+    result = RunResult.read(folder)
+    auroc = result.auroc[result.primary]
+    return "finished without AUROC" if auroc is None else f"AUROC {100 * auroc:.1f}"
+
+
+def _reason(folder: Path) -> str:
+    return (folder / FAILED_FILE).read_text().partition("\n")[0]
+
+
+def finish(folder: Path, runs: int | None) -> int:
+    """Say how a sweep ended and write its report; the exit code."""
+    states = [line.partition(" ") for line in (folder / STATES_FILE).read_text().splitlines()]
+    finished = [name for state, _, name in states if state == "finished"]
+    failed = [name for state, _, name in states if state == "failed"]
+    where = os.path.relpath(folder)
+    print(f"{where}: {len(finished)} of {runs or len(states)} runs finished, {len(failed)} failed")
+    for name in failed:
+        print(f"  {name}: {_reason(folder / name)}")
+    if finished:
+        subprocess.run([sys.executable, "-m", "anomaly_gan", "report", where], check=False)
+    complete = len(finished) == (runs or len(states))
+    if not complete:
+        print("the same command again keeps what is finished and goes on with the rest")
+    return 0 if complete else DONE_BUT_FOR_SOME
