@@ -38,7 +38,7 @@ DONE_BUT_FOR_SOME = 3
 """Exit code."""
 
 
-def run_folder(resume: str | None, time: str, *, _root_: DictConfig) -> str:
+def run_folder(resume: str | None, time: str | None, *, _root_: DictConfig) -> str | None:
     """The name of a run's folder: with `resume=auto` its class, ablation and seed, and a digest of its whole
     configuration; else the time.
     """
@@ -166,6 +166,14 @@ def finish(folder: Path, runs: int | None) -> int:
     if finished:
         subprocess.run([sys.executable, "-m", "anomaly_gan", "report", where], check=False)
     complete = len(finished) == (runs or len(states))
+    print(sync_command(folder), end="")
     if not complete:
         print("the same command again keeps what is finished and goes on with the rest")
     return 0 if complete else DONE_BUT_FOR_SOME
+
+
+def sync_command(folder: Path) -> str:
+    """A line that says how the runs in `folder` come to Weights & Biases; empty where none wait for it."""
+    if not any(folder.glob("wandb/offline-run-*")):
+        return ""
+    return f"  wandb sync {os.path.relpath(folder)}/wandb/offline-run-*\n"

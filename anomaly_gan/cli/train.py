@@ -21,6 +21,7 @@ from anomaly_gan.callbacks.loss_history import LossHistory
 from anomaly_gan.callbacks.training_checkpoint import next_iteration
 from anomaly_gan.checkpoint import build_method
 from anomaly_gan.cli.main import program
+from anomaly_gan.cli.sweep import sync_command
 from anomaly_gan.config import build
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.device import choose_precision
@@ -28,7 +29,7 @@ from anomaly_gan.distributed import leave
 from anomaly_gan.errors import UserError
 from anomaly_gan.launch import in_processes, started_outside
 from anomaly_gan.lifetime import alone_in, end_with_parent
-from anomaly_gan.loggers import close, log_pictures
+from anomaly_gan.loggers import close, log_pictures, log_result
 from anomaly_gan.methods.phased import PhasedDetector
 from anomaly_gan.metrics.generator import feature_network
 from anomaly_gan.progress import is_first_process
@@ -70,6 +71,7 @@ def _run(plain: dict[str, Any], folder: Path) -> int:
     name = program()
     print(
         "next:\n"
+        f"{sync_command(folder.parent)}"
         f"  {name} predict checkpoint={where} inputs=IMAGE_OR_FOLDER\n"
         f"  {name} evaluate checkpoint={where} primary=paper\n"
         f"  {name} train experiment=folder_cpu data.root=FOLDER_OF_GOOD_IMAGES"
@@ -192,9 +194,7 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
             feature_network=network,
         )
         if result is not None:
-            found = {f"test/auroc_{name}": value for name, value in result.auroc.items() if value is not None}
-            for logger in trainer.loggers:
-                logger.log_metrics(found, step=data.iterations)
+            log_result(trainer.loggers, result, folder)
             pictures = {path.stem: path for path in sorted((folder / runs.FIGURES_FOLDER).glob("*.png"))}
             log_pictures(trainer.loggers, pictures, data.iterations)
         failed = False

@@ -136,7 +136,7 @@ def test_predicting_the_test_files_gives_their_test_scores(command, tmp_path: Pa
         "train", "data=folder", "data.root=set", "data.image_size=16", "debug=fast", "name=mine"
     )
     assert trained.code == 0, trained.err
-    (folder,) = (tmp_path / "runs" / "mine").iterdir()
+    (folder,) = (path.parent for path in (tmp_path / "runs" / "mine").glob("*/result.json"))
     written = {row["name"]: float(row["csi_ens"]) for row in rows_of(folder / "scores.csv")}
     detector = Detector.load(folder)
     paths = [tmp_path / "set" / name for name in written]
@@ -154,7 +154,7 @@ def test_normal_images_alone_train_a_detector_without_auroc(command, tmp_path: P
         "train", "data=folder", "data.root=good", "data.image_size=16", "debug=fast", "name=mine"
     )
     assert outcome.code == 0, outcome.err
-    (folder,) = (tmp_path / "runs" / "mine").iterdir()
+    (folder,) = (path.parent for path in (tmp_path / "runs" / "mine").glob("*/result.json"))
     result = json.loads((folder / "result.json").read_text())
     assert result["auroc"] == dict.fromkeys(["paper", "csi", "paper_ens", "csi_ens"])
     assert result["auroc_interval"] == result["auroc"]
@@ -207,10 +207,10 @@ def test_dashboards_get_the_numbers_without_a_network(
     monkeypatch.setenv("WANDB_SILENT", "true")
     outcome = command("train", "debug=fast", "ablation=full", f"logger={logger}", "name=mine")
     assert outcome.code == 0, outcome.err
-    (folder,) = (tmp_path / "runs" / "mine").iterdir()
+    (folder,) = (path.parent for path in (tmp_path / "runs" / "mine").glob("*/result.json"))
     patterns = {
         "tensorboard": "tensorboard/events.out.tfevents.*",
-        "wandb": "wandb/offline-run-*/run-*.wandb",
+        "wandb": "../wandb/offline-run-*/run-*.wandb",
     }
     if logger == "tensorboard":
         events = EventAccumulator(str(folder / "tensorboard"))
@@ -220,7 +220,7 @@ def test_dashboards_get_the_numbers_without_a_network(
     else:
         pictures = [
             f"pictures/{path.stem.rsplit('_', 2)[0]}"
-            for path in folder.glob("wandb/offline-run-*/files/media/images/pictures/*.png")
+            for path in folder.parent.glob("wandb/offline-run-*/files/media/images/pictures/*.png")
         ]
     assert {"pictures/synthetic", "pictures/reconstructions", "pictures/losses"} <= set(pictures)
     written = list(folder.glob(patterns[logger]))
