@@ -29,6 +29,16 @@ OmegaConf.register_new_resolver("all_classes", all_classes, replace=True)
 class Slurm(SlurmLauncher):
     """One array job of all runs; they go on when this process ends."""
 
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        try:
+            return super().launch(job_overrides, initial_job_idx)
+        except Exception as died:
+            if not type(died).__module__.startswith("submitit"):
+                raise
+            # A job that was cancelled, or whose node failed. The others go on, but nobody waits for them now.
+            print(f"waiting ended early: {str(died).splitlines()[0]}", file=sys.stderr)
+            return []
+
 
 class LocalParallel(LocalLauncher):
     """A few runs at a time on this machine; where there are GPUs, each has one to itself.

@@ -77,6 +77,7 @@ def run(command: str, arguments: list[str]) -> int:
     codes = []
     began = False
     this_process = os.getpid()
+    sweep.Sweep.folder = None
 
     def job(config: DictConfig) -> str | None:
         nonlocal began

@@ -109,14 +109,10 @@ def _run(overrides: list[str], folder: Path, ends_with: int | None, label: str) 
     if (folder / RESULT_FILE).exists():
         return "finished", f"{_found(folder)}, finished before"
     failed = folder / FAILED_FILE
-    tries = 1
-    if failed.exists():
-        tries = 1 + int(re.search(r"^tries: (\d+)", failed.read_text(), re.MULTILINE)[1])  # type: ignore[index]
-        if tries > 2:
-            return (
-                "failed",
-                f"failed twice ({_first_line(failed)}); remove {os.path.relpath(failed)} to try again",
-            )
+    tries = failed.read_text().splitlines() if failed.exists() else []
+    if len(tries) == MOST_TRIES:
+        again = f"remove {os.path.relpath(failed)} to try again"
+        return "failed", f"failed {MOST_TRIES} times ({tries[0]}); {again}"
     settings = [word for word in overrides if not word.startswith(("launcher=", "sweep="))]
     command = [sys.executable, "-m", "anomaly_gan", "train", *settings, "resume=auto", "hydra.mode=RUN"]
     environment = os.environ | ({END_WITH: str(ends_with)} if ends_with is not None else {})
@@ -124,8 +120,10 @@ def _run(overrides: list[str], folder: Path, ends_with: int | None, label: str) 
     start = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     last = ""
-    with (folder / LOG_FILE).open("a") as log:
-        run = subprocess.Popen(command, stdout=log, stderr=subprocess.PIPE, text=True, env=environment)
+    with (
+        (folder / LOG_FILE).open("a") as log,
+        subprocess.Popen(command, stdout=log, stderr=subprocess.PIPE, text=True, env=environment) as run,
+    ):
         assert run.stderr is not None
         for line in run.stderr:
             print(line, end="", file=sys.stderr, flush=True)
@@ -139,8 +137,7 @@ def _run(overrides: list[str], folder: Path, ends_with: int | None, label: str) 
         killer = signal.Signals(-code).name
         last = f"ended by {killer}" + (": was there enough memory?" if killer == "SIGKILL" else "")
     reason = last.removeprefix("anomaly-gan: ") or f"ended with code {code}"
-    before = failed.read_text() if failed.exists() else ""
-    write_atomically(failed, f"{reason}\n{before}")
+    write_atomically(failed, "\n".join([reason, *tries]) + "\n")
     return "failed", f"failed: {reason}"
 
 
