@@ -64,6 +64,8 @@ class RunResult:
     """As `auroc_interval`, by part; empty in results written before it was kept."""
     notes: list[str] = field(default_factory=list)
     """What the run warned of."""
+    validation: dict[str, Any] | None = None
+    """What normal images alone say of the detector (`validation.validate`), where it was asked for."""
 
     @classmethod
     def read(cls, path: Path) -> "RunResult":

@@ -21,6 +21,7 @@ from anomaly_gan.reporting import figures
 from anomaly_gan.results import RESULT_FILE, SCORES_FILE, RunResult, machine, versions, write_csv
 from anomaly_gan.scoring.scores import PARTS
 from anomaly_gan.transforms.convert import to_float
+from anomaly_gan.validation import validate
 
 DETECTOR_FILE = "detector.ckpt"
 FIGURES_FOLDER = "figures"
@@ -104,6 +105,7 @@ def finish(
         start = time.perf_counter()
         generator = generation.quality(detector, data, feature_network)
         seconds["generator"] = time.perf_counter() - start
+    validation = validate(detector, data, config["seed"]) if config.get("validate") else None
     parts = {name for name in aurocs if name.removesuffix("_ens") in PARTS}
     ranking = [name for name in aurocs if name not in parts and name != RawPixels.primary]
     seconds["total"] = sum(seconds.values())
@@ -138,6 +140,7 @@ def finish(
         command=" ".join(sys.argv),
         generator=generator,
         notes=notes,
+        validation=validation,
     )
     pictures = folder / FIGURES_FOLDER
     if scored is not None:

@@ -17,7 +17,11 @@ COMMANDS = {
     "train": "learn what is normal from one class of images, score the test set, draw the findings",
     "evaluate": "score a data set's test part with a trained detector",
     "predict": "score images or folders of images with a trained detector",
+    "search": "choose settings of a training by what normal images alone can tell, with Optuna",
 }
+
+PLAIN = ("search",)
+"""The commands whose arguments are not a configuration."""
 
 KEEPS_RUNS = ("train", "evaluate")
 """The commands that leave a run's folder."""
@@ -55,7 +59,19 @@ def main() -> None:
         from anomaly_gan.errors import nearest
 
         sys.exit(complain(f"{command}: no such command; {nearest(command, list(COMMANDS))}"))
-    sys.exit(run(command, arguments[1:]))
+    sys.exit((run_plain if command in PLAIN else run)(command, arguments[1:]))
+
+
+def run_plain(command: str, arguments: list[str]) -> int:
+    """Run a command that reads its arguments itself; the exit code."""
+    from anomaly_gan.errors import UserError
+
+    try:
+        return int(load(command).main(arguments))
+    except UserError as error:
+        return complain(str(error))
+    except OSError as error:
+        return complain_of_files(error, command)
 
 
 def run(command: str, arguments: list[str]) -> int:

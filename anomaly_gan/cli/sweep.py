@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
@@ -99,13 +99,23 @@ def run_one(overrides: list[str], folder: Path, number: int, ends_with: int | No
     """
     of = os.environ.get("ANOMALY_GAN_RUNS")
     label = f"run {number + 1}{f' of {of}' if of else ''}, {folder.name}"
-    state, told = _run(overrides, folder, ends_with, label)
+    state, told = run_in_process(overrides, folder, ends_with, label)
     with (folder.parent / STATES_FILE).open("a") as states:
         states.write(f"{state} {folder.name}\n")
     return f"{label}: {told}"
 
 
-def _run(overrides: list[str], folder: Path, ends_with: int | None, label: str) -> tuple[str, str]:
+def run_in_process(
+    overrides: list[str], folder: Path, ends_with: int | None, label: str
+) -> tuple[Literal["finished", "failed"], str]:
+    """Train in a new process, unless that has been done before: how it ended, as a word and for a person.
+
+    Args:
+        overrides: settings of the training.
+        folder: of the run, as `run_folder` names it.
+        ends_with: the process whose end is the run's; None: it goes on.
+        label: what it is called in what is printed.
+    """
     if (folder / RESULT_FILE).exists():
         return "finished", f"{_found(folder)}, finished before"
     failed = folder / FAILED_FILE

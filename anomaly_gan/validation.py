@@ -1,0 +1,92 @@
+"""How good a detector is as far as normal images alone can tell.
+
+There are no anomalies to choose settings by, and choosing by test labels would be cheating. What inliers allow:
+images pieced together from held-out inliers have their colours and textures, but nobody would call them normal.
+A detector that does not rank them above held-out inliers has not learned what the class looks like. It is an
+AUROC, so it compares trainings whose losses have other scales (temperatures, weights, optimizers). It is a
+stand-in: how far it follows the real AUROC is measured in docs/search.md.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator
+
+from anomaly_gan.data.module import OneClassData
+from anomaly_gan.errors import UserError
+from anomaly_gan.evaluation import FloatBatches
+from anomaly_gan.methods.base import AnomalyDetector
+from anomaly_gan.metrics.auroc import auroc
+from anomaly_gan.randomness import make_generator
+from anomaly_gan.types import Images
+
+ROUNDS = 4
+"""How many pieced-together images of each kind are made of one inlier."""
+
+ORDERS = ((1, 0, 3, 2), (2, 3, 0, 1), (3, 2, 1, 0), (1, 2, 3, 0), (2, 0, 3, 1), (3, 0, 1, 2))
+"""Orders of four quadrants in which none keeps its place."""
+
+
+def validate(detector: AnomalyDetector, data: OneClassData, seed: int) -> dict[str, Any]:
+    """AUROC, in [0, 1], of the ranking score: held-out inliers against images pieced together from them.
+
+    Returns:
+        `auroc`, the mean over the kinds; `by_kind`; `inliers` and `pieced`, how many there were.
+
+    Raises:
+        UserError: fewer than two images are held out.
+    """
+    if len(data.calibration) < 2:
+        raise UserError(
+            f"validate=true needs held-out images, there are {len(data.calibration)}: "
+            "set data.calibration_fraction=0.2 or so"
+        )
+    generator = make_generator("cpu", seed, "validation")
+    batches = [*FloatBatches(data.calibration_loader(), detector.device, "scoring held-out images")]
+    normal = torch.cat([detector.score(batch) for batch in batches])
+    images = torch.cat([batch.cpu() for batch in batches])
+    by_kind = {}
+    for kind, make in {"shuffled": shuffled, "mixed": mixed}.items():
+        scores = [
+            detector.score(part.to(detector.device))
+            for _ in range(ROUNDS)
+            for part in make(images, generator).split(data.evaluation_batch_size)
+        ]
+        both = torch.cat([normal, *scores]).cpu().numpy().astype(np.float64)
+        by_kind[kind] = auroc(both, np.arange(len(both)) >= len(normal))
+    values = [value for value in by_kind.values() if value is not None]
+    return {
+        "auroc": sum(values) / len(values),
+        "by_kind": by_kind,
+        "inliers": len(images),
+        "pieced": ROUNDS * len(images),
+    }
+
+
+def shuffled(images: Images, generator: Generator) -> Images:
+    """Each image with its quadrants in another order, none in its place."""
+    height, width = (size // 2 for size in images.shape[-2:])
+    quadrants = [images[:, :, y : y + height, x : x + width] for y in (0, height) for x in (0, width)]
+    parts = torch.stack(quadrants, 1)  # [B, 4, C, H/2, W/2]
+    drawn = torch.randint(len(ORDERS), (len(images),), generator=generator)
+    order = torch.tensor(ORDERS)[drawn]
+    a, b, c, d = parts[torch.arange(len(images))[:, None], order].unbind(1)
+    return torch.cat([torch.cat([a, b], -1), torch.cat([c, d], -1)], -2)
+
+
+def mixed(images: Images, generator: Generator) -> Images:
+    """Each image with a rectangle of another one in its place: a quarter to a half of the area."""
+    made = images.clone()
+    height, width = images.shape[-2:]
+    shift = int(torch.randint(1, len(images), (1,), generator=generator))
+    for row, image in enumerate(made):
+        area, stretch, top, left = torch.rand(4, generator=generator).tolist()
+        side = (0.25 + 0.25 * area) ** 0.5
+        ratio = 2 ** (stretch - 0.5)
+        tall = min(height, round(height * side * ratio))
+        wide = min(width, round(width * side / ratio))
+        y, x = round(top * (height - tall)), round(left * (width - wide))
+        other = images[(row + shift) % len(images)]
+        image[:, y : y + tall, x : x + wide] = other[:, y : y + tall, x : x + wide]
+    return made

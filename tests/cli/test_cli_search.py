@@ -1,0 +1,43 @@
+"""anomaly-gan search: Optuna on what normal images alone can tell."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("optuna", reason="Optuna is an extra: pip install 'anomaly-gan[search]'")
+
+TINY = ("debug=fast", "data.limit=null", "callbacks.learning_curve.at_iterations=[]")
+
+
+def test_a_search_goes_on_and_ends_with_the_best_of_its_trials(command, tmp_path: Path) -> None:
+    settings = (*TINY, "optimizer.learning_rate=tag(log, interval(1e-4, 1e-1))", "width=range(8,25,8)")
+    for trials in ("1", "2"):
+        outcome = command("search", *settings, "--trials", trials)
+        assert outcome.code == 0, outcome.err
+    results = [json.loads(path.read_text()) for path in tmp_path.glob("runs/search/*/result.json")]
+    assert len(results) == 2  # the second search kept the first one's trial
+    values = sorted((result["validation"]["auroc"] for result in results), reverse=True)
+    rows = list(csv.DictReader((tmp_path / "runs" / "search" / "search.csv").open()))
+    assert [float(row["validation"]) for row in rows] == pytest.approx(values)
+    best = next(result for result in results if result["validation"]["auroc"] == values[0])
+    assert f"width={best['config']['width']}" in outcome.out
+    assert best["config"]["width"] in (8, 16, 24)
+    assert 1e-4 <= best["config"]["optimizer"]["learning_rate"] <= 1e-1
+    assert best["validation"]["inliers"] == best["counts"]["calibration"] > 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("seed=0",), "nothing to search"),
+        (("seed=0,1", "--trials", "0"), "--trials=0 must be at least 1"),
+        (("optimizer.learning_rat=0.1,0.2",), "did you mean optimizer.learning_rate"),
+    ],
+)
+def test_what_cannot_be_searched_is_said_in_one_line(command, arguments, complaint: str) -> None:
+    outcome = command("search", *arguments)
+    assert outcome.code == 2
+    assert complaint in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1

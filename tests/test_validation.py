@@ -1,0 +1,40 @@
+"""Images pieced together from normal ones, and what they tell of a detector."""
+
+import torch
+
+from anomaly_gan.validation import ORDERS, mixed, shuffled
+
+
+def pictures(count: int = 16, side: int = 8) -> torch.Tensor:
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def test_shuffled_images_have_every_quadrant_and_none_in_its_place() -> None:
+    images = pictures()
+    made = shuffled(images, torch.Generator().manual_seed(1))
+    places = [(slice(y, y + 4), slice(x, x + 4)) for y in (0, 4) for x in (0, 4)]
+    for image, of in zip(images, made, strict=True):
+        before = [image[:, y, x] for y, x in places]
+        after = [of[:, y, x] for y, x in places]
+        order = tuple(next(i for i, b in enumerate(before) if torch.equal(a, b)) for a in after)
+        assert order in ORDERS
+        assert all(i != place for place, i in enumerate(order))
+
+
+def test_mixed_images_have_a_quarter_to_a_half_of_another_in_its_place() -> None:
+    images = pictures(side=64)
+    made = mixed(images, torch.Generator().manual_seed(1))
+    for row, (image, of) in enumerate(zip(images, made, strict=True)):
+        changed = (image != of).any(0)
+        assert 0.2 < changed.float().mean() < 0.55
+        others = [other for i, other in enumerate(images) if i != row]
+        assert any(torch.equal(of[:, changed], other[:, changed]) for other in others)
+
+
+def test_the_same_generator_makes_the_same_images_and_leaves_the_inliers_alone() -> None:
+    images = pictures()
+    before = images.clone()
+    for make in (shuffled, mixed):
+        again = [make(images, torch.Generator().manual_seed(2)) for _ in range(2)]
+        assert torch.equal(*again)
+    assert torch.equal(images, before)
