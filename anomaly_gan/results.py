@@ -17,6 +17,8 @@ from anomaly_gan import __version__
 
 RESULT_FILE = "result.json"
 SCORES_FILE = "scores.csv"
+FAILED_FILE = "FAILED"
+"""In the folder of a sweep's run that failed: why, one line a try, the latest first."""
 
 Interval = Sequence[float]
 """[low, high]"""
@@ -60,6 +62,8 @@ class RunResult:
     """How near synthetic images come to real ones (`metrics.generator.generator_quality`)."""
     auroc_parts_interval: dict[str, Interval | None] = field(default_factory=dict)
     """As `auroc_interval`, by part; empty in results written before it was kept."""
+    classes: list[str] = field(default_factory=list)
+    """All class names of the data set, in its order; empty in results written before they were kept."""
     notes: list[str] = field(default_factory=list)
     """What the run warned of."""
 

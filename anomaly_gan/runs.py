@@ -138,6 +138,7 @@ def finish(
         command=" ".join(sys.argv),
         generator=generator,
         notes=notes,
+        classes=list(data.class_names),
     )
     pictures = folder / FIGURES_FOLDER
     if scored is not None:

@@ -17,7 +17,12 @@ COMMANDS = {
     "train": "learn what is normal from one class of images, score the test set, draw the findings",
     "evaluate": "score a data set's test part with a trained detector",
     "predict": "score images or folders of images with a trained detector",
+    "report": "tables and a page of all runs below some folders",
+    "compare": "the difference between two kinds of run, with intervals",
 }
+
+READ_RESULTS = ("report", "compare")
+"""The commands that only read what runs left: they take folders, not settings."""
 
 KEEPS_RUNS = ("train", "evaluate")
 """The commands that leave a run's folder."""
@@ -55,7 +60,20 @@ def main() -> None:
         from anomaly_gan.errors import nearest
 
         sys.exit(complain(f"{command}: no such command; {nearest(command, list(COMMANDS))}"))
-    sys.exit(run(command, arguments[1:]))
+    sys.exit((read_results if command in READ_RESULTS else run)(command, arguments[1:]))
+
+
+def read_results(command: str, arguments: list[str]) -> int:
+    """Run a command that reads results, without Hydra and torch; the exit code."""
+    from anomaly_gan.errors import UserError
+
+    try:
+        code: int = importlib.import_module(f"anomaly_gan.cli.{command}").main(arguments)
+    except UserError as error:
+        return complain(str(error))
+    except OSError as error:
+        return complain_of_files(error, command)
+    return code
 
 
 def run(command: str, arguments: list[str]) -> int:
