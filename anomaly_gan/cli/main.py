@@ -189,6 +189,8 @@ def complete() -> None:
     if len(words) < 3 and "query" in sys.argv[-1]:
         print("\n".join(name for name in COMMANDS if name.startswith(command)))
         return
+    if command in READ_RESULTS:
+        return  # they take folders, which the shell knows
     if command not in COMMANDS:
         command = "train"
     else:

@@ -11,13 +11,21 @@ from anomaly_gan.reporting.collect import Collection, collect
 from anomaly_gan.reporting.contents import contents
 from anomaly_gan.reporting.report import write
 
+EXAMPLES = """\
+Examples
+  anomaly-gan report runs                             all runs below a folder
+  anomaly-gan report runs/cifar10 old.json --output out  also a result's file; the report elsewhere
+  anomaly-gan report runs --score paper               another score than the one that ranks"""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Report on the runs that `arguments` name; the exit code."""
     parser = argparse.ArgumentParser(
         prog="anomaly-gan report",
-        description="Tables of AUROC, paired differences and a page to look through, from the results below"
-        " folders: report.html, report.md, report.tex and report.csv. No score is computed anew.",
+        description="Tables of AUROC, paired differences and a page to look through, from the results below\n"
+        "folders: report.html, report.md, report.tex and report.csv. No score is computed anew.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "places", metavar="DIR", type=Path, nargs="+", help="folder of runs, or a result's file"

@@ -9,11 +9,13 @@ ranks anew for each resample and run; at the sizes of test sets its intervals ar
 bootstrap's own noise (tests/metrics/test_paired.py).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
+from scipy.special import stdtrit
 
 RESAMPLES = 2000
 
@@ -83,3 +85,13 @@ def difference(value: float, moved: Float[ndarray, " resamples"]) -> Difference:
     low, high = np.quantile(moved, [0.025, 0.975]) + value
     beyond = min(np.sum(moved + value <= 0), np.sum(moved + value >= 0))
     return Difference(value, float(low), float(high), float(min(1, 2 * (beyond + 1) / (len(moved) + 1))))
+
+
+def t_interval(differences: Sequence[float]) -> tuple[float, float] | None:
+    """95 % interval of the mean of paired differences, by Student's t; None with fewer than two."""
+    count = len(differences)
+    if count < 2:
+        return None
+    mean, error = float(np.mean(differences)), float(np.std(differences, ddof=1)) / count**0.5
+    reach = float(stdtrit(count - 1, 0.975)) * error
+    return mean - reach, mean + reach

@@ -21,8 +21,8 @@ ABSENT = "—"
 HOW_A_CELL = (
     "AUROC in percent, mean ± sample standard deviation over seeds; in brackets, how many seeds. The mean"
     " over classes is taken for each seed that has all of them; where none has, it is over the classes that"
-    " are there. Best of our rows in bold. Runs whose configuration differs in more than class, seed and place"
-    " are not averaged."
+    " are there. Best of our rows in bold. Runs whose configuration differs in more than class, seed and"
+    " place are not averaged."
 )
 
 HOW_A_DIFFERENCE = (

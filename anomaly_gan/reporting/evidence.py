@@ -111,7 +111,7 @@ def losses(run: Run) -> dict[str, list[list[float]]]:
             for row in lines:
                 for i, phase in phases:
                     if row[i]:
-                        found.setdefault(phase, []).append([int(row[step]), float(f"{float(row[i]):.5g}")])
+                        found.setdefault(phase, []).append([float(row[step]), float(f"{float(row[i]):.5g}")])
     except (OSError, ValueError, IndexError, UnicodeError):
         return {}  # a log cut off by a crash; the result stands without it
     finite = {phase: [p for p in points if np.isfinite(p[1])] for phase, points in found.items()}

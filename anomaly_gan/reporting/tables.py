@@ -183,8 +183,11 @@ def _missing(row: Row, classes: Sequence[str], seeds: Sequence[int]) -> str:
     if absent:
         most = len(absent) > len(there)
         words.append(f"all but {', '.join(there) or 'none'}" if most else ", ".join(absent))
+    by_lack: dict[str, list[str]] = defaultdict(list)
     for seed in seeds:
-        lacking = [name for name in there if seed not in row.cells[name].seeds]
+        lacking = ", ".join(name for name in there if seed not in row.cells[name].seeds)
         if lacking:
-            words.append(f"seed {seed} of {', '.join(lacking)}")
+            by_lack[lacking].append(str(seed))
+    for lacking, of in by_lack.items():
+        words.append(f"seed{'s' * (len(of) > 1)} {', '.join(of)} of {lacking}")
     return f"{row.label}: {'; '.join(words)}" if words else ""

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from jaxtyping import Float
 from numpy import ndarray
+from scipy.stats import ttest_1samp
 from sklearn.metrics import roc_auc_score
 
-from anomaly_gan.metrics.paired import difference, influence, moves, placements
+from anomaly_gan.metrics.paired import difference, influence, moves, placements, t_interval
 
 NORMALS, ANOMALIES = 200, 900
 
@@ -52,7 +53,7 @@ def test_the_interval_is_that_of_the_exact_stratified_bootstrap() -> None:
     (first, of_first), (second, of_second) = (influence(s, anomalous) for s in scores)
     found = difference(second - first, moves(np.stack([of_first, of_second], 1)) @ [-1, 1])
     random, exact = np.random.default_rng(3), []
-    for _ in range(1500):
+    for _ in range(1000):
         kinds = (np.flatnonzero(anomalous), np.flatnonzero(~anomalous))
         rows = np.concatenate([random.choice(kind, len(kind)) for kind in kinds])
         aurocs = [roc_auc_score(anomalous[rows], s[rows]) for s in scores]
@@ -77,3 +78,10 @@ def test_classes_that_share_images_are_resampled_together() -> None:
     _, of_it = influence(scores[0], anomalous)
     moved = moves(np.stack([of_it, of_it], 1), resamples=200)
     assert moved[:, 0] == pytest.approx(moved[:, 1])
+
+
+def test_the_t_interval_is_that_of_a_paired_t_test() -> None:
+    differences = [0.01, 0.03, -0.01, 0.02]
+    expected = ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert t_interval(differences) == pytest.approx((expected.low, expected.high))
+    assert t_interval(differences[:1]) is None

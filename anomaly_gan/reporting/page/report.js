@@ -129,7 +129,7 @@
       const head = button.parentElement;
       const column = head.cellIndex;
       const table = head.closest("table");
-      const first = column === 0 || head.closest(".runs:not(.x)") && column < 4 ? "ascending" : "descending";
+      const first = column === 0 || (head.closest(".runs") && column < 4) ? "ascending" : "descending";
       const before = head.getAttribute("aria-sort");
       const order = before === null ? first : before === "ascending" ? "descending" : "ascending";
       all("th[aria-sort]", table).forEach((other) => other.removeAttribute("aria-sort"));
@@ -226,7 +226,7 @@
   }
   const lossCharts = (run) => make("figure", { class: "chart" }, make("h4", {}, "Loss of each phase, over the iterations"),
     make("div", { class: "phases" }, ...Object.entries(run.losses).map(([phase, points]) => {
-      const at = frame({ width: 190, height: 105, x: range(points.map(([x]) => x)), y: range(points.map(([, y]) => y)), label: `loss of ${phase}` });
+      const at = frame({ width: 168, height: 105, x: range(points.map(([x]) => x)), y: range(points.map(([, y]) => y)), label: `loss of ${phase}` });
       at.picture.append(line(points, at, "var(--normal)", { "stroke-width": 1.2 }));
       if (points.length === 1) at.picture.append(svg("circle", { cx: at.px(points[0][0]), cy: at.py(points[0][1]), r: 2, fill: "var(--normal)" }));
       return make("figure", {}, at.picture, make("figcaption", {}, phase.replaceAll("_", " ")));
@@ -264,7 +264,7 @@
       zoom.addEventListener("click", () => whole.classList.toggle("wide"));
       return whole;
     });
-    const charts = [run.roc.length ? rocChart(run) : null, run.histogram ? histogramChart(run) : null, run.curve.length ? curveChart(run) : null, Object.keys(run.losses).length ? lossCharts(run) : null];
+    const charts = [run.roc.length ? rocChart(run) : null, run.histogram ? histogramChart(run) : null, run.curve.length > 1 ? curveChart(run) : null, Object.keys(run.losses).length ? lossCharts(run) : null];
     const list = (entries) => entries.map(([name, value]) => [name, value]);
     return make("div", {},
       make("div", { class: "command" }, make("code", {}, run.command), copy),
