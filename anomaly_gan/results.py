@@ -62,6 +62,8 @@ class RunResult:
     """How near synthetic images come to real ones (`metrics.generator.generator_quality`)."""
     auroc_parts_interval: dict[str, Interval | None] = field(default_factory=dict)
     """As `auroc_interval`, by part; empty in results written before it was kept."""
+    classes: list[str] = field(default_factory=list)
+    """All class names of the data set, in its order; empty in results written before they were kept."""
     notes: list[str] = field(default_factory=list)
     """What the run warned of."""
     validation: dict[str, Any] | None = None

@@ -141,6 +141,7 @@ def finish(
         generator=generator,
         notes=notes,
         validation=validation,
+        classes=list(data.class_names),
     )
     pictures = folder / FIGURES_FOLDER
     if scored is not None:

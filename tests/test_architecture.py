@@ -57,7 +57,7 @@ SHARED = {"randomness", "sharding", "distributed"}
         ("data", {"progress", "randomness", "sharding"}),
         ("methods", {"algorithm", "objectives", "losses", "networks", "scoring", "transforms"}
          | {"optimizers", "data"} | SHARED),
-        ("reporting", {"results"}),
+        ("reporting", {"results", "metrics"}),
         ("results", set()),
         ("inference", {"checkpoint", "data", "methods", "transforms"}),
     ],

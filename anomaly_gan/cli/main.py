@@ -18,10 +18,12 @@ COMMANDS = {
     "evaluate": "score a data set's test part with a trained detector",
     "predict": "score images or folders of images with a trained detector",
     "search": "choose settings of a training by what normal images alone can tell, with Optuna",
+    "report": "tables and a page of all runs below some folders",
+    "compare": "the difference between two kinds of run, with intervals",
 }
 
-PLAIN = ("search",)
-"""The commands whose arguments are not a configuration."""
+PLAIN = ("search", "report", "compare")
+"""The commands whose arguments are no configuration of their own."""
 
 KEEPS_RUNS = ("train", "evaluate")
 """The commands that leave a run's folder."""
@@ -203,6 +205,8 @@ def complete() -> None:
     if len(words) < 3 and "query" in sys.argv[-1]:
         print("\n".join(name for name in COMMANDS if name.startswith(command)))
         return
+    if command in READ_RESULTS:
+        return  # they take folders, which the shell knows
     if command not in COMMANDS:
         command = "train"
     else:

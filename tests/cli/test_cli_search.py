@@ -19,7 +19,7 @@ def test_a_search_goes_on_and_ends_with_the_best_of_its_trials(command, tmp_path
     results = [json.loads(path.read_text()) for path in tmp_path.glob("runs/search/*/result.json")]
     assert len(results) == 2  # the second search kept the first one's trial
     values = sorted((result["validation"]["auroc"] for result in results), reverse=True)
-    rows = list(csv.DictReader((tmp_path / "runs" / "search" / "search.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "runs/search/search.csv").read_text().splitlines()))
     assert [float(row["validation"]) for row in rows] == pytest.approx(values)
     best = next(result for result in results if result["validation"]["auroc"] == values[0])
     assert f"width={best['config']['width']}" in outcome.out

@@ -1,0 +1,193 @@
+"""Runs -> one table a data set: a row a kind of run, a column a class. Only here are cells computed."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from anomaly_gan.reporting.collect import Run
+from anomaly_gan.reporting.published import Published, class_order, published
+from anomaly_gan.reporting.variants import Kind, kinds, rank
+
+RAW_PIXELS = "raw pixels, nearest neighbour"
+
+MEAN = "mean"
+"""Name of the last column."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """AUROC in percent over seeds."""
+
+    mean: float
+    sd: float | None
+    """Sample standard deviation; None with one seed."""
+    seeds: list[int]
+    classes: int | None = None
+    """In the column of means, where classes are missing: how many are there."""
+
+
+@dataclass
+class Row:
+    """One kind of run."""
+
+    kind: Kind
+    label: str
+    cells: dict[str, Cell] = field(default_factory=dict)
+    """By class, and `MEAN`."""
+    runs: dict[tuple[str, int], Run] = field(default_factory=dict)
+    """By class and seed: those that count."""
+
+
+@dataclass
+class Table:
+    """A data set's."""
+
+    dataset: str
+    classes: list[str]
+    rows: list[Row]
+    raw: Row | None
+    published: list[Published]
+    sentence: str
+    """What must be said of the published figures."""
+    seeds: list[int]
+    missing: list[str]
+    notes: list[str]
+    scores: list[str]
+    """Names of the scores that are shown."""
+
+    @property
+    def columns(self) -> list[str]:
+        """The classes and their mean."""
+        return [*self.classes, MEAN]
+
+    @property
+    def own(self) -> list[Row]:
+        """All rows computed from the runs."""
+        return [*self.rows, *([self.raw] if self.raw else [])]
+
+    def best(self, row: Row, column: str) -> bool:
+        """Whether no row of ours shows more in `column`, among more than one.
+
+        Means count only where they are over all classes.
+        """
+        shown = [r.cells[column] for r in self.own if column in r.cells]
+        shown = [cell for cell in shown if cell.classes is None]
+        cell = row.cells.get(column)
+        if cell is None or cell.classes is not None or len(shown) < 2:
+            return False
+        return round(cell.mean, 1) == max(round(other.mean, 1) for other in shown)
+
+
+def tables(runs: Sequence[Run], score: str | None = None) -> list[Table]:
+    """A table for each data set, in alphabetical order.
+
+    Args:
+        runs: all.
+        score: a score or part; None: the one that ranks in each run.
+    """
+    by_dataset = defaultdict(list)
+    for run in sorted(runs, key=lambda run: str(run.path)):
+        by_dataset[run.result.dataset].append(run)
+    return [_table(dataset, by_dataset[dataset], score) for dataset in sorted(by_dataset)]
+
+
+def _table(dataset: str, runs: list[Run], score: str | None) -> Table:
+    found, notes = kinds(runs)
+    rows: dict[Kind, Row] = {}
+    several_methods = len({kind.method for kind in found}) > 1
+    for kind, run in zip(found, runs, strict=True):
+        label = f"{kind.method}: {kind.label}" if several_methods else kind.label
+        row = rows.setdefault(kind, Row(kind, label))
+        place = (run.result.normal_class, run.result.seed)
+        if place not in row.runs:
+            row.runs[place] = run
+            continue
+        older, row.runs[place] = sorted((row.runs[place], run), key=lambda run: run.modified)
+        notes.append(
+            f"{label}, {place[0]}, seed {place[1]}: two runs of the same configuration; the later one counts"
+            f" ({row.runs[place].path}, not {older.path})."
+        )
+    ordered = [rows[kind] for kind in sorted(rows, key=rank)]
+    classes = _classes(dataset, runs)
+    for row in ordered:
+        values = {place: run.auroc(score) for place, run in row.runs.items()}
+        for (name, seed), value in values.items():
+            if value is None:
+                why = row.runs[name, seed].result.auroc_absent_because or f"it has no score {score!r}"
+                notes.append(f"{row.label}, {name}, seed {seed}: no AUROC, {why}.")
+        row.cells = _cells({place: value for place, value in values.items() if value is not None}, classes)
+    raw = Row(Kind("raw_pixels", RAW_PIXELS, ""), RAW_PIXELS)
+    raw_values: dict[tuple[str, int], float] = {}
+    for row in ordered:
+        for place, run in row.runs.items():
+            value = run.result.auroc_raw_pixels
+            if value is not None and abs(raw_values.setdefault(place, value) - value) > 5e-4:
+                notes.append(f"raw pixels, {place[0]}, seed {place[1]}: {row.label} saw other images.")
+    raw.cells = _cells(raw_values, classes)
+    seeds = sorted({seed for row in ordered for _, seed in row.runs})
+    beside, sentence = published(dataset)
+    return Table(
+        dataset=dataset,
+        classes=classes,
+        rows=ordered,
+        raw=raw if raw.cells else None,
+        published=beside,
+        sentence=sentence,
+        seeds=seeds,
+        missing=[said for row in ordered if (said := _missing(row, classes, seeds))],
+        notes=notes,
+        scores=list(dict.fromkeys(score or run.result.primary for run in runs)),
+    )
+
+
+def _classes(dataset: str, runs: Sequence[Run]) -> list[str]:
+    """All classes of the data set, as far as results or published figures tell; those seen at the least."""
+    known = max((run.result.classes for run in runs), key=len) or class_order(dataset)
+    seen = sorted({run.result.normal_class for run in runs}, key=lambda name: (len(name), name))
+    return list(dict.fromkeys([*known, *seen]))
+
+
+def _cells(values: dict[tuple[str, int], float], classes: Sequence[str]) -> dict[str, Cell]:
+    """Mean and spread over seeds, by class; and of the means over classes."""
+    by_class: dict[str, dict[int, float]] = defaultdict(dict)
+    by_seed: dict[int, dict[str, float]] = defaultdict(dict)
+    for (name, seed), value in sorted(values.items()):
+        by_class[name][seed] = by_seed[seed][name] = 100 * value
+    cells = {name: _cell(by_class[name]) for name in classes if name in by_class}
+    complete = {
+        seed: statistics.fmean(found.values())
+        for seed, found in by_seed.items()
+        if len(found) == len(classes)
+    }
+    if complete:
+        cells[MEAN] = _cell(complete)
+    elif cells:
+        # Seeds may cover other classes each: how they spread around this mean cannot be said.
+        mean = statistics.fmean(cell.mean for cell in cells.values())
+        cells[MEAN] = Cell(mean, None, sorted(by_seed), classes=len(cells))
+    return cells
+
+
+def _cell(by_seed: dict[int, float]) -> Cell:
+    values = list(by_seed.values())
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return Cell(statistics.fmean(values), sd, sorted(by_seed))
+
+
+def _missing(row: Row, classes: Sequence[str], seeds: Sequence[int]) -> str:
+    """What of classes x seeds a row lacks; "" where nothing is."""
+    absent = [name for name in classes if name not in row.cells]
+    there = [name for name in classes if name in row.cells]
+    words = []
+    if absent:
+        most = len(absent) > len(there)
+        words.append(f"all but {', '.join(there) or 'none'}" if most else ", ".join(absent))
+    by_lack: dict[str, list[str]] = defaultdict(list)
+    for seed in seeds:
+        lacking = ", ".join(name for name in there if seed not in row.cells[name].seeds)
+        if lacking:
+            by_lack[lacking].append(str(seed))
+    for lacking, of in by_lack.items():
+        words.append(f"seed{'s' * (len(of) > 1)} {', '.join(of)} of {lacking}")
+    return f"{row.label}: {'; '.join(words)}" if words else ""

@@ -1,0 +1,123 @@
+"""Which runs are of one kind, so that their AUROCs may be averaged, and how the kinds are called."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from anomaly_gan.reporting.collect import Run
+
+SAME_KIND = {"seed", "normal_class", "name", "resume", "data.root"}
+SAME_KIND |= {"data.seed", "data.normal_class", "method.seed", "method.ablation"}
+SAME_KIND_GROUPS = {"paths", "logger", "callbacks", "hydra", "trainer", "ablation"}
+"""Settings in which runs of one kind may differ: what a row has several of, what names the row, and what
+does not change what is learned."""
+
+
+class Kind(NamedTuple):
+    """What a row of a table is about."""
+
+    method: str
+    ablation: str
+    variant: str
+    """How its configuration differs from the data set's usual one; empty where it does not."""
+
+    @property
+    def label(self) -> str:
+        """For a person."""
+        return ", ".join(word for word in (self.ablation, self.variant) if word)
+
+
+ORDER = ("csi", "csi_g", "full")
+
+
+def rank(kind: Kind) -> tuple[Any, ...]:
+    """Sorts kinds: the paper's order of its ablations, the usual configuration first."""
+    known = ORDER.index(kind.ablation) if kind.ablation in ORDER else len(ORDER)
+    return kind.method, known, kind.ablation, kind.variant
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by their dotted names; lists are values."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{name}.")
+        else:
+            found[name] = value
+    return found
+
+
+def compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that make a run of another kind."""
+    settings = flat(config).items()
+    return {
+        name: value
+        for name, value in settings
+        if name not in SAME_KIND and name.split(".")[0] not in SAME_KIND_GROUPS
+    }
+
+
+def kinds(runs: Sequence[Run]) -> tuple[list[Kind], list[str]]:
+    """The kind of each of `runs`, all of one data set, and notes for the reader.
+
+    The usual value of a setting is the one that most of them have. A setting that an older result does not
+    record is taken to have had it, and a note says so.
+    """
+    all_settings = [compared(run.result.config) for run in runs]
+    names = list(dict.fromkeys(name for settings in all_settings for name in settings))
+    usual: dict[str, str] = {}
+    for name in names:
+        values = Counter(_text(settings[name]) for settings in all_settings if name in settings)
+        usual[name] = values.most_common(1)[0][0]
+    different = [
+        tuple((name, value) for name, value in settings.items() if _text(value) != usual[name])
+        for settings in all_settings
+    ]
+    keys = [
+        (run.result.method, run.result.ablation, _text(d)) for run, d in zip(runs, different, strict=True)
+    ]
+    groups = dict(zip(keys, different, strict=True))
+    short = {key: _label(d) for key, d in groups.items()}
+    taken = Counter((*key[:2], label) for key, label in short.items())
+    labels = {
+        key: label if taken[(*key[:2], label)] == 1 else ", ".join(f"{n}={_show(v)}" for n, v in groups[key])
+        for key, label in short.items()
+    }
+    found = [Kind(*key[:2], labels[key]) for key in keys]
+    unrecorded = Counter(name for settings in all_settings for name in names if name not in settings)
+    notes = []
+    if unrecorded:
+        more = f" and {len(unrecorded) - 6} more" if len(unrecorded) > 6 else ""
+        notes.append(
+            f"{max(unrecorded.values())} of {len(runs)} results do not record some settings that others do"
+            f" ({', '.join(list(unrecorded)[:6])}{more}): they are taken to have had the others' values."
+        )
+    return found, notes
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _show(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _label(different: Sequence[tuple[str, Any]]) -> str:
+    """The differences in words; a value that is interpolated into several places is said once."""
+    # The groups into which others are copied come last.
+    copies = ("method.", "data.")
+    ordered = sorted(different, key=lambda item: (item[0].startswith(copies), item[0].count(".")))
+    said, words = set(), []
+    for name, value in ordered:
+        leaf = name.rpartition(".")[2]
+        if (leaf, _text(value)) in said:
+            continue
+        said.add((leaf, _text(value)))
+        if leaf == "_target_":
+            words.append(f"{name.removesuffix('._target_')}={str(value).rpartition('.')[2]}")
+        else:
+            words.append(f"{name}={_show(value)}")
+    return ", ".join(words)

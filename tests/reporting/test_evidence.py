@@ -1,0 +1,56 @@
+"""What the page draws: thinned without a change that can be seen."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_curve
+from toy_runs import MakeRun
+
+from anomaly_gan.reporting.collect import collect
+from anomaly_gan.reporting.evidence import POINTS, histogram, losses, roc, thin
+
+
+@pytest.mark.parametrize("lift", [0.0, 1.0, 3.0])
+def test_a_thinned_roc_curve_lies_on_the_whole_one(lift: float) -> None:
+    random = np.random.default_rng(0)
+    anomalous = random.random(5000) < 0.7
+    scores = random.normal(size=5000) + lift * anomalous
+    points = np.array(roc(scores, anomalous))
+    x, y, _ = roc_curve(anomalous, scores, drop_intermediate=False)
+    assert len(points) <= POINTS
+    assert points[0].tolist() == [0, 0]
+    assert points[-1].tolist() == [1, 1]
+    # Along the way from corner to corner, where both are functions.
+    along = np.interp(x + y, points.sum(1), points[:, 1])
+    assert np.abs(along - y).max() < 0.013
+
+
+def test_a_perfect_scores_corner_is_kept() -> None:
+    anomalous = np.arange(2000) >= 1000
+    assert [0, 1] in roc(np.arange(2000.0), anomalous)
+
+
+def test_equal_scores_make_a_straight_line() -> None:
+    assert roc(np.ones(10), np.arange(10) >= 5) == [[0, 0], [1, 1]]
+
+
+def test_a_histogram_shares_out_each_kind() -> None:
+    found = histogram(np.arange(100.0), np.arange(100) >= 30)
+    assert sum(found["normal"]) == pytest.approx(1, abs=0.01)
+    assert sum(found["anomalous"]) == pytest.approx(1, abs=0.01)
+    assert histogram(np.ones(4), np.arange(4) > 1)["range"] == [0.5, 1.5]
+
+
+def test_losses_come_from_the_log_by_phase_thinned(run: MakeRun, tmp_path: Path) -> None:
+    folder = run("a")
+    (folder / "log").mkdir()
+    lines = ["step,train/feature/total,train/feature/shift,train/joint/total"]
+    lines += [f"{i},{i / 2},1,{'' if i % 2 else i}" for i in range(500)]
+    (folder / "log" / "metrics.csv").write_text("\n".join([*lines, "500,nan,,"]))
+    found = losses(collect([tmp_path]).runs[0])
+    assert list(found) == ["feature", "joint"]
+    assert len(found["feature"]) <= POINTS
+    assert found["feature"][0] == [0, 0]
+    assert found["feature"][-1] == [499, 249.5]
+    assert thin([[1.0, 2.0]]) == [[1, 2]]

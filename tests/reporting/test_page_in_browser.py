@@ -1,0 +1,62 @@
+"""The page's script, in a browser without a screen."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from toy_runs import MakeRun
+
+from anomaly_gan.reporting.collect import collect
+from anomaly_gan.reporting.contents import contents
+from anomaly_gan.reporting.report import write
+
+QUIET = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--virtual-time-budget=2000"),
+    "--dump-dom",
+]
+
+
+def dom(page: Path, state: str, profile: Path) -> str:
+    """The page as its script leaves it, with `state` in its address."""
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("no chromium: apt install chromium")
+    command = [browser, *QUIET, f"--user-data-dir={profile}", f"{page.as_uri()}#{state}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def test_the_script_filters_dims_and_opens_by_the_address(run: MakeRun, tmp_path: Path) -> None:
+    hostile = "<b>doll</b>"
+    for ablation in ("csi", "full"):
+        for name in ("ball", hostile):
+            for seed in (0, 1):
+                run(f"{ablation}{len(name)}{seed}", normal_class=name, ablation=ablation, seed=seed, lift=1,
+                    classes=["ball", hostile], figures=["synthetic"])  # fmt: skip
+    page, *_ = write(contents(collect([tmp_path]), None, tmp_path / "out"))
+    found = dom(page, "class=ball&ablation=full&seed=1&theme=dark&run=3", tmp_path / "profile")
+    root = re.search("<html[^>]*>", found)[0]
+    assert 'data-ready="yes"' in root
+    assert 'data-shown="1"' in root
+    assert 'data-theme="dark"' in root
+    assert "1 of 8 runs" in found
+    assert len(re.findall('<tr class="run"[^>]*hidden', found)) == 7
+    # The column of the other class and the row of the other ablation step back.
+    assert re.search(r'<td data-class="&lt;b&gt;doll&lt;/b&gt;" class="[^"]*dim', found)
+    assert re.search(r'<tr data-row="csi" data-ablation="csi" class="dim"', found)
+    # Run 3 is open: its curves are drawn, its picture is there, and names are still text.
+    assert found.count("<svg") >= 3
+    assert 'src="data:image/webp;base64,' in found
+    assert "<b>doll" not in found
+
+
+def test_without_a_filter_all_runs_are_shown(run: MakeRun, tmp_path: Path) -> None:
+    run("a", lift=1)
+    run("b", None, seed=1)
+    page, *_ = write(contents(collect([tmp_path]), None, tmp_path / "out"))
+    found = dom(page, "", tmp_path / "profile")
+    assert 'data-ready="yes"' in found
+    assert "2 of 2 runs" in found
+    assert "<svg" not in found  # charts are drawn when a run is opened

@@ -1,0 +1,176 @@
+"""Tables against arithmetic by hand; what is not averaged, and what is missing."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_runs import MakeRun
+
+from anomaly_gan.data.cifar import CIFAR10, CIFAR100
+from anomaly_gan.data.fashion_mnist import FashionMNIST
+from anomaly_gan.errors import UserError
+from anomaly_gan.reporting.collect import collect
+from anomaly_gan.reporting.published import FILE, published
+from anomaly_gan.reporting.tables import MEAN, Table, tables
+
+
+def only_table(folder: Path, score: str | None = None) -> Table:
+    (table,) = tables(collect([folder]).runs, score)
+    return table
+
+
+def test_a_cell_is_mean_and_sample_deviation_over_seeds(run: MakeRun, tmp_path: Path) -> None:
+    values = [0.90, 0.92, 0.97]
+    for seed, value in enumerate(values):
+        run(f"ball_{seed}", value, seed=seed)
+    cell = only_table(tmp_path).rows[0].cells["ball"]
+    assert cell.mean == pytest.approx(100 * np.mean(values))
+    assert cell.sd == pytest.approx(100 * np.std(values, ddof=1))
+    assert cell.seeds == [0, 1, 2]
+
+
+def test_the_mean_is_over_the_seeds_that_have_all_classes(run: MakeRun, tmp_path: Path) -> None:
+    aurocs = {("ball", 0): 0.90, ("doll", 0): 0.80, ("ball", 1): 0.94, ("doll", 1): 0.70, ("ball", 2): 0.10}
+    for (name, seed), value in aurocs.items():
+        run(f"{name}_{seed}", value, normal_class=name, seed=seed)
+    row = only_table(tmp_path).rows[0]
+    assert row.cells[MEAN].mean == pytest.approx(np.mean([85, 82]))
+    assert row.cells[MEAN].sd == pytest.approx(np.std([85, 82], ddof=1))
+    assert row.cells[MEAN].seeds == [0, 1]
+    assert row.cells[MEAN].classes is None
+
+
+def test_a_mean_over_some_classes_says_how_many_and_is_never_best(run: MakeRun, tmp_path: Path) -> None:
+    run("a", 0.9, classes=["ball", "doll", "kite"])
+    run("b", 0.7, normal_class="doll", classes=["ball", "doll", "kite"])
+    table = only_table(tmp_path)
+    row = table.rows[0]
+    assert (row.cells[MEAN].mean, row.cells[MEAN].classes) == (pytest.approx(80), 2)
+    assert not table.best(row, MEAN)
+    assert table.columns == ["ball", "doll", "kite", MEAN]
+
+
+def test_missing_cells_are_named(run: MakeRun, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        run(f"ball_{seed}", seed=seed)
+        run(f"full_{seed}", seed=seed, ablation="full")
+    run("doll_0", normal_class="doll")
+    assert only_table(tmp_path).missing == ["csi: seed 1 of doll", "full: doll"]
+
+
+def test_runs_of_another_configuration_are_a_row_of_their_own(run: MakeRun, tmp_path: Path) -> None:
+    run("a", 0.9, seed=0)
+    run("b", 0.8, seed=1)
+    run("wide", 0.7, seed=1, config={"width": 64, "method": {"width": 64, "ablation": "csi", "seed": 1}})
+    rows = only_table(tmp_path).rows
+    assert [row.label for row in rows] == ["csi", "csi, width=64"]
+    assert rows[0].cells["ball"].seeds == [0, 1]
+    assert rows[1].cells["ball"].mean == pytest.approx(70)
+
+
+def test_place_logging_and_device_make_no_other_kind(run: MakeRun, tmp_path: Path) -> None:
+    run("a", config={"paths": {"runs": "x"}, "logger": {"csv": None}, "name": "a", "trainer": {"devices": 1}})
+    run(
+        "b",
+        seed=1,
+        config={"name": "b", "trainer": {"devices": 4}, "callbacks": {"health": 1}, "resume": "f"},
+    )
+    assert len(only_table(tmp_path).rows) == 1
+
+
+def test_a_setting_that_an_older_result_lacks_splits_no_row(run: MakeRun, tmp_path: Path) -> None:
+    run("new", config={"blur": 3})
+    run("old", seed=1)
+    table = only_table(tmp_path)
+    assert len(table.rows) == 1
+    assert "1 of 2 results do not record some settings" in table.notes[0]
+    assert "(blur)" in table.notes[0]
+
+
+def test_of_two_runs_of_the_same_the_later_counts_and_is_noted(run: MakeRun, tmp_path: Path) -> None:
+    run("new", 0.9)
+    old = run("old", 0.2) / "result.json"
+    os.utime(old, (1, 1))
+    table = only_table(tmp_path)
+    assert table.rows[0].cells["ball"].mean == pytest.approx(90)
+    assert table.rows[0].cells["ball"].seeds == [0]
+    assert "the later one counts" in table.notes[0]
+
+
+def test_the_best_of_ours_counts_raw_pixels_too(run: MakeRun, tmp_path: Path) -> None:
+    run("a", 0.6)
+    run("b", 0.65, ablation="full")
+    table = only_table(tmp_path)
+    assert table.raw is not None
+    assert [table.best(row, "ball") for row in table.own] == [False, False, True]
+
+
+def test_another_score_can_be_tabulated(run: MakeRun, tmp_path: Path) -> None:
+    run("a", 0.9)
+    assert only_table(tmp_path, "shift").rows[0].cells["ball"].mean == pytest.approx(60)
+
+
+def test_an_absent_auroc_is_no_cell_and_says_why(run: MakeRun, tmp_path: Path) -> None:
+    run("a", None)
+    table = only_table(tmp_path)
+    assert "ball" not in table.rows[0].cells
+    assert "there are no anomalous images" in table.notes[0]
+
+
+def test_damaged_results_are_left_out_with_a_warning(run: MakeRun, tmp_path: Path) -> None:
+    run("good")
+    (run("cut") / "result.json").write_text('{"dataset": "toys", "auroc"')
+    (run("odd") / "result.json").write_text('{"dataset": "toys"}')
+    found = collect([tmp_path])
+    assert len(found.runs) == 1
+    assert len(found.warnings) == 2
+    assert all("left out" in warning for warning in found.warnings)
+
+
+def test_only_damaged_results_are_an_error(run: MakeRun, tmp_path: Path) -> None:
+    (run("cut") / "result.json").write_text("{")
+    with pytest.raises(UserError, match=r"cut/result\.json: left out"):
+        collect([tmp_path])
+
+
+def test_runs_without_a_result_are_told_from_failed_ones(run: MakeRun, tmp_path: Path) -> None:
+    run("good")
+    for name in ("half", "fell"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text("")
+    (tmp_path / "fell" / "FAILED").write_text("out of memory\ntries: 1\n")
+    states = {path.name: state for path, state in collect([tmp_path]).unfinished.items()}
+    assert states == {"half": "unfinished", "fell": "failed: out of memory"}
+
+
+def test_results_in_files_of_their_own_are_found_and_other_json_is_not(run: MakeRun, tmp_path: Path) -> None:
+    (run("a") / "result.json").rename(tmp_path / "ball_csi.json")
+    (tmp_path / "other.json").write_text('{"dataset": "toys", "auroc": 1}')
+    found = collect([tmp_path, tmp_path / "ball_csi.json"])
+    assert [run.path.name for run in found.runs] == ["ball_csi.json"]
+    assert not found.warnings
+
+
+@pytest.mark.parametrize("data", [FashionMNIST, CIFAR10, CIFAR100])
+def test_every_published_class_is_one_of_ours(data: type) -> None:
+    rows, _ = published(data.name if hasattr(data, "name") else "fashion_mnist")
+    named = [row for row in rows if row.auroc]
+    assert named
+    for row in named:
+        assert list(row.auroc) == list(data.class_names)
+
+
+def test_published_rows_keep_their_means_and_name_their_source() -> None:
+    rows = {row.method: row for row in published("cifar10")[0]}
+    assert rows["deep_svdd"].mean == 64.8
+    assert "Table 1" in rows["deep_svdd"].mean_source
+    assert rows["full"].auroc == {}
+    assert rows["ocsvm_raw"].mean == pytest.approx(58.8)
+    assert all(line.startswith("#") for line in FILE.read_text().splitlines()[:3])
+
+
+def test_jpeg_images_are_said_not_to_be_the_published_data() -> None:
+    rows, sentence = published("cifar10-jpeg")
+    assert rows == published("cifar10")[0]
+    assert "not the same data" in sentence
