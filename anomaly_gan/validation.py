@@ -1,10 +1,10 @@
 """How good a detector is as far as normal images alone can tell.
 
-There are no anomalies to choose settings by, and choosing by test labels would be cheating. Inliers do allow
-this: images pieced together from held-out ones have their colours and textures, but nobody would call them
-normal. A detector that does not rank them above held-out inliers has not learned what the class looks like. Being
-an AUROC, it compares trainings whose losses have other scales (temperatures, weights). It is a stand-in: how far
-it follows the real AUROC is measured in docs/search.md.
+There are no anomalies to choose settings by, and choosing by test labels would be cheating. Inliers do
+allow this: images pieced together from held-out ones have their colours and textures, but nobody would call
+them normal. A detector that does not rank them above held-out inliers has not learned what the class looks
+like. Being an AUROC, it compares trainings whose losses have other scales (temperatures, weights). It is a
+stand-in: how far it follows the real AUROC is measured in docs/search.md.
 """
 
 from typing import Any
