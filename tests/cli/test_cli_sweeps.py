@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from textwrap import dedent
 
+import offline_runs
 import pytest
 
 from anomaly_gan.results import RunResult
@@ -120,12 +121,25 @@ def holders(path: Path) -> list[int]:
     return found
 
 
-def test_runs_go_two_at_a_time_on_this_machine(tmp_path: Path) -> None:
-    outcome = tool(tmp_path, "train", "-m", *TINY, "launcher=local_parallel", "normal_class=99,3,4")
+def test_runs_go_two_at_a_time_on_this_machine_and_dashboards_keep_them_apart(tmp_path: Path) -> None:
+    settings = (*TINY, "launcher=local_parallel", "logger=wandb", "name=mine")
+    outcome = tool(tmp_path, "train", "-m", *settings, "normal_class=99,3,4")
     assert outcome.returncode == 3, outcome.stderr
     assert "2 of 3 runs finished, 1 failed" in outcome.stdout
-    found = folders(tmp_path / "runs" / "digits")
+    found = folders(tmp_path / "runs" / "mine")
     assert {name for name, folder in found.items() if (folder / "result.json").exists()} == {"3_csi", "4_csi"}
+    offline = [offline_runs.read(path) for path in tmp_path.glob("runs/mine/wandb/offline-run-*/run-*.wandb")]
+    assert {run.name for run in offline} == {"class 3, seed 0", "class 4, seed 0"}
+    assert {(run.group, run.job_type, run.exit_code) for run in offline} == {("mine", "csi", 0)}
+    assert all("test/auroc_csi" in run.summary for run in offline)
+    assert "wandb sync runs/mine/wandb/offline-run-*" in outcome.stdout
+
+
+def test_a_failed_run_is_shown_as_failed(tmp_path: Path) -> None:
+    settings = (*TINY, "logger=wandb", "optimizer.learning_rate=1e30")
+    assert tool(tmp_path, "train", *settings).returncode == 2
+    (path,) = tmp_path.glob("runs/digits/wandb/offline-run-*/run-*.wandb")
+    assert offline_runs.read(path).exit_code == 1
 
 
 def test_each_parallel_run_has_a_gpu_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
