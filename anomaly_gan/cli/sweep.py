@@ -20,7 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from anomaly_gan.lifetime import END_WITH
+from anomaly_gan.lifetime import END_WITH, SIGNALS
 from anomaly_gan.results import FAILED_FILE, RESULT_FILE, RunResult, write_atomically
 
 LOG_FILE = "train.log"
@@ -127,11 +127,19 @@ def _run(overrides: list[str], folder: Path, ends_with: int | None, label: str) 
     with (folder / LOG_FILE).open("a") as log:
         run = subprocess.Popen(command, stdout=log, stderr=subprocess.PIPE, text=True, env=environment)
         assert run.stderr is not None
-        for line in run.stderr:
-            print(line, end="", file=sys.stderr, flush=True)
-            print(line, end="", file=log, flush=True)
-            last = line.strip() or last
-        code = run.wait()
+        try:
+            for line in run.stderr:
+                print(line, end="", file=sys.stderr, flush=True)
+                print(line, end="", file=log, flush=True)
+                last = line.strip() or last
+            code = run.wait()
+        except BaseException:  # this process is asked to end: the run keeps what it has first
+            run.terminate()
+            print(run.stderr.read(), end="", file=sys.stderr, flush=True)
+            run.wait()
+            raise
+    if max(-code, code - 128) in SIGNALS:  # asked to end, before or after it listened: no failure
+        return "stopped", last.removeprefix("anomaly-gan: ")
     if code == 0:
         failed.unlink(missing_ok=True)
         return "finished", f"{_found(folder)}, {time.monotonic() - start:.0f} s"
