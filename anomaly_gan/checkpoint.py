@@ -1,7 +1,5 @@
 """A trained detector in one file: weights, bank, and the configuration that rebuilds it."""
 
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ import torch
 from anomaly_gan.config import build
 from anomaly_gan.errors import UserError
 from anomaly_gan.methods.base import AnomalyDetector
-from anomaly_gan.safe_load import safe_load
+from anomaly_gan.safe_load import safe_load, safe_save
 
 METHOD_PARTS = ("methods", "networks", "transforms", "optimizers")
 """The parts of the package that a method's configuration may name."""
@@ -82,16 +80,7 @@ def save(path: Path, detector: AnomalyDetector, config: Mapping[str, Any], data:
         "data": dict(data),
         "state_dict": {name: value.detach().cpu() for name, value in detector.state_dict().items()},
     }
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    safe_save(path, content)
 
 
 def read(path: str | Path) -> Checkpoint:

@@ -83,6 +83,15 @@ def agreed(value: Any) -> Any:
     return box[0]
 
 
+def largest(value: int) -> int:
+    """The largest of what the processes say."""
+    if world_size() == 1:
+        return value
+    box = torch.tensor(value, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(box, dist.ReduceOp.MAX)
+    return int(box)
+
+
 def leave() -> None:
     """Wait for all processes and part from them: one that ends before the others can tear them down."""
     if world_size() > 1:

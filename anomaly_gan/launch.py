@@ -12,6 +12,7 @@ import torch.multiprocessing
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from anomaly_gan.errors import UserError
+from anomaly_gan.lifetime import SIGNALS, Stopped, listening
 
 NOT_FOUND = -1
 
@@ -42,6 +43,7 @@ def in_processes(function: Callable[..., Any], arguments: tuple[Any, ...], proce
 
     Raises:
         UserError: what one of them raised; or one died.
+        Stopped: this process was asked to end, or one of them was: all have ended.
     """
     port = free_port()
     logging.getLogger(torch.multiprocessing.__name__).setLevel(logging.ERROR)  # ending the others is no news
@@ -52,9 +54,17 @@ def in_processes(function: Callable[..., Any], arguments: tuple[Any, ...], proce
     try:
         while not context.join():
             pass
+    except Stopped:
+        for process in context.processes:
+            process.terminate()
+        for process in context.processes:
+            process.join()
+        raise
     except (ProcessExitedException, ProcessRaisedException) as ended:
         if not complaints.empty():
             raise UserError(complaints.get()) from ended
+        if getattr(ended, "exit_code", 0) - 128 in SIGNALS:
+            raise Stopped(ended.exit_code - 128) from ended  # type: ignore[union-attr]
         # The others are ended by SIGTERM, or find the connection closed.
         codes = [process.exitcode or 0 for process in context.processes]
         first = [ended.error_index, *range(processes)]  # a survivor that does not listen is killed in the end
@@ -84,7 +94,8 @@ def _work(
         "MASTER_PORT": str(port),
     }
     try:
-        function(*arguments)
+        with listening():
+            function(*arguments)
     except (UserError, OSError) as error:  # what a command says in one line
         complaints.put(str(error))
         sys.exit(2)

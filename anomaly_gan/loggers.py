@@ -1,30 +1,79 @@
 """Where the numbers of a training go, by configuration. Each returns a Lightning logger."""
 
-import csv as csv_files
 import re
 from collections.abc import Iterable, Mapping
+from csv import DictReader
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+from pytorch_lightning.loggers.logger import rank_zero_experiment
 
-from anomaly_gan.results import SCORES_FILE, RunResult
+from anomaly_gan.results import SCORES_FILE, RunResult, write_csv
 
 
-def csv(folder: str) -> Logger:
+class Rows(ExperimentWriter):
+    """The rows of `metrics.csv`; Lightning's own forgets those of the process that this one goes on from.
+
+    Args:
+        log_dir: its folder.
+        start_iteration: rows up to there are kept; what a killed process logged beyond comes again.
+    """
+
+    def __init__(self, log_dir: str, start_iteration: int):
+        super().__init__(log_dir)
+        path = Path(self.metrics_file_path)
+        if not path.is_file():
+            return
+        whole = path.read_text().rpartition("\n")[0].splitlines()  # a kill may cut the last row short
+        rows = [row for row in DictReader(whole) if int(row["step"]) <= start_iteration]
+        self.metrics_keys = list(rows[0]) if rows else []
+        self._replace(rows)
+
+    def _check_log_dir_exists(self) -> None:
+        """Lightning's removes the file."""
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        with Path(self.metrics_file_path).open(newline="") as file:
+            self._replace(list(DictReader(file)))
+
+    def _replace(self, rows: list[dict[str, str]]) -> None:
+        columns = {key: [row.get(key, "") for row in rows] for key in self.metrics_keys}
+        write_csv(Path(self.metrics_file_path), columns)
+
+
+class Csv(CSVLogger):
+    """Goes on with `metrics.csv` where a run resumes."""
+
+    def __init__(self, folder: str, start_iteration: int):
+        super().__init__(folder, name="", version="log", flush_logs_every_n_steps=1)
+        self.start_iteration = start_iteration
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Rows:
+        if self._experiment is None:
+            self._experiment = Rows(self.log_dir, self.start_iteration)
+        return self._experiment  # type: ignore[return-value]
+
+
+def csv(folder: str, start_iteration: int) -> Logger:
     """`metrics.csv` in `<folder>/log`."""
-    return CSVLogger(folder, name="", version="log", flush_logs_every_n_steps=1)
+    return Csv(folder, start_iteration)
 
 
-def tensorboard(folder: str) -> Logger:
-    """Event files in `<folder>/tensorboard`."""
-    return TensorBoardLogger(folder, name="", version="tensorboard")
+def tensorboard(folder: str, start_iteration: int) -> Logger:
+    """Event files in `<folder>/tensorboard`; of a run that resumes one more, which hides what comes again."""
+    purge_step = start_iteration + 1 if start_iteration else None
+    return TensorBoardLogger(folder, name="", version="tensorboard", purge_step=purge_step)
 
 
 def wandb(
     folder: str,
+    start_iteration: int,
     project: str,
     name: str,
     group: str,
@@ -36,6 +85,7 @@ def wandb(
 
     Args:
         folder: of the run.
+        start_iteration: where it goes on; a tag says so.
         project: in which the runs are.
         name: of the run.
         group: what runs of one sweep have in common.
@@ -53,6 +103,7 @@ def wandb(
         job_type=job_type,
         offline=mode == "offline",
         save_dir=Path(folder).parent,
+        tags=[f"from iteration {start_iteration}"] if start_iteration else None,
         **more,
     )
 
@@ -84,7 +135,7 @@ def _scores(path: Path, name: str) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     if path.exists():
         with path.open() as file:
-            for row in csv_files.DictReader(file):
+            for row in DictReader(file):
                 kind = "anomalous" if row["anomalous"] == "1" else "normal"
                 found.setdefault(kind, []).append(float(row[name]))
     return found

@@ -3,10 +3,8 @@
 import csv
 import io
 import json
-import os
 import platform
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly_gan import __version__
+from anomaly_gan.durable import replacing
 
 RESULT_FILE = "result.json"
 SCORES_FILE = "scores.csv"
@@ -83,16 +82,8 @@ class RunResult:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text` so that a reader, or a crash, meets the old or the new, never a half."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:

@@ -45,7 +45,9 @@ def config_folder() -> Path:
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 2 input that cannot be used, 3 done but for some files."""
+    """Entry point. Exit codes: 0 done, 2 input that cannot be used, 3 done but for some files, and 128 + the
+    number of the signal that ended it.
+    """
     arguments = sys.argv[1:]
     if "-sc" in arguments[:1]:
         complete()
@@ -91,6 +93,7 @@ def run(command: str, arguments: list[str]) -> int:
     from anomaly_gan.cli import sweep
     from anomaly_gan.cli.messages import explain, without_nulls
     from anomaly_gan.errors import UserError
+    from anomaly_gan.lifetime import Stopped, listening
 
     codes = []
     began = False
@@ -133,7 +136,12 @@ def run(command: str, arguments: list[str]) -> int:
     ]
     application = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)
     try:
-        application()
+        with listening():
+            application()
+    except Stopped as stopped:
+        in_sweep = command == "train" and sweep.Sweep.folder is not None
+        complain(f"{stopped}{'; the same command goes on with the sweep' if in_sweep else ''}")
+        return 128 + stopped.number
     except (HydraException, OmegaConfBaseException) as error:
         return complain(explain(error, command, arguments))
     except ValueError as error:

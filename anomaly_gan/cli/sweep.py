@@ -20,7 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from anomaly_gan.lifetime import END_WITH
+from anomaly_gan.lifetime import END_WITH, SIGNALS
 from anomaly_gan.results import FAILED_FILE, RESULT_FILE, RunResult, write_atomically
 
 LOG_FILE = "train.log"
@@ -107,7 +107,7 @@ def run_one(overrides: list[str], folder: Path, number: int, ends_with: int | No
 
 def run_in_process(
     overrides: list[str], folder: Path, ends_with: int | None, label: str
-) -> tuple[Literal["finished", "failed"], str]:
+) -> tuple[Literal["finished", "failed", "stopped"], str]:
     """Train in a new process, unless that has been done before: how it ended, as a word and for a person.
 
     Args:
@@ -135,11 +135,19 @@ def run_in_process(
         subprocess.Popen(command, stdout=log, stderr=subprocess.PIPE, text=True, env=environment) as run,
     ):
         assert run.stderr is not None
-        for line in run.stderr:
-            print(line, end="", file=sys.stderr, flush=True)
-            print(line, end="", file=log, flush=True)
-            last = line.strip() or last
-        code = run.wait()
+        try:
+            for line in run.stderr:
+                print(line, end="", file=sys.stderr, flush=True)
+                print(line, end="", file=log, flush=True)
+                last = line.strip() or last
+            code = run.wait()
+        except BaseException:  # this process is asked to end: the run keeps what it has first
+            run.terminate()
+            print(run.stderr.read(), end="", file=sys.stderr, flush=True)
+            run.wait()
+            raise
+    if max(-code, code - 128) in SIGNALS:  # asked to end, before or after it listened: no failure
+        return "stopped", last.removeprefix("anomaly-gan: ")
     if code == 0:
         failed.unlink(missing_ok=True)
         return "finished", f"{_found(folder)}, {time.monotonic() - start:.0f} s"

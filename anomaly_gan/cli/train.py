@@ -18,7 +18,14 @@ from anomaly_gan import runs
 from anomaly_gan.allocator import keep_memory
 from anomaly_gan.callbacks.learning_curve import LearningCurve
 from anomaly_gan.callbacks.loss_history import LossHistory
-from anomaly_gan.callbacks.training_checkpoint import next_iteration
+from anomaly_gan.callbacks.training_checkpoint import (
+    FOLDER,
+    LAST,
+    WholeFiles,
+    newest,
+    next_iteration,
+    read,
+)
 from anomaly_gan.checkpoint import build_method
 from anomaly_gan.cli.main import program
 from anomaly_gan.cli.sweep import sync_command
@@ -26,9 +33,10 @@ from anomaly_gan.config import build
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.device import choose_precision
 from anomaly_gan.distributed import leave
+from anomaly_gan.durable import remove_partial
 from anomaly_gan.errors import UserError
 from anomaly_gan.launch import in_processes, started_outside
-from anomaly_gan.lifetime import alone_in, end_with_parent
+from anomaly_gan.lifetime import Stopped, alone_in, end_with_parent
 from anomaly_gan.loggers import close, log_pictures, log_result
 from anomaly_gan.methods.phased import PhasedDetector
 from anomaly_gan.metrics.generator import feature_network
@@ -45,8 +53,14 @@ def main(config: DictConfig, folder: Path) -> int:
     end_with_parent()
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     # Of several processes of one run, the first speaks for all.
-    with alone_in(folder) if plain["resume"] == AUTO and is_first_process() else nullcontext():
-        return _run(plain, folder)
+    alone = plain["resume"] == AUTO and is_first_process()
+    with alone_in(folder) if alone else nullcontext():
+        if alone:
+            remove_partial(folder)
+        try:
+            return _run(plain, folder)
+        except Stopped as stopped:
+            raise Stopped(stopped.number, _how_to_go_on(plain, folder)) from None
 
 
 def _run(plain: dict[str, Any], folder: Path) -> int:
@@ -79,6 +93,16 @@ def _run(plain: dict[str, Any], folder: Path) -> int:
     return 0
 
 
+def _how_to_go_on(config: dict[str, Any], folder: Path) -> str:
+    """What to say of a training that was ended."""
+    last = folder / FOLDER / LAST
+    if not last.is_file():
+        return " before anything was kept to go on from"
+    if config["resume"] == AUTO:
+        return "; the same command goes on from where it was"
+    return f"; the same command with resume={os.path.relpath(last)} goes on from where it was"
+
+
 def make_trainer(config: Mapping[str, Any], **more: Any) -> pl.Trainer:
     """The Trainer of a group `trainer`.
 
@@ -106,6 +130,9 @@ def make_trainer(config: Mapping[str, Any], **more: Any) -> pl.Trainer:
         )
         if trainer.world_size > 1 and "strategy" not in more:
             return make_trainer(config, **more, strategy=SharedBatch())
+        trainer.strategy.checkpoint_io = WholeFiles()
+        # Of Lightning's handlers of signals, one speaks to other processes in the middle of whatever they do.
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as wrong:
         raise UserError(f"trainer: {wrong}") from wrong
     return trainer
@@ -130,12 +157,14 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     data.setup()
     pl.seed_everything(config["seed"], verbose=False)  # of the initial weights
     detector = build_method(config["method"], data.describe())
+    detector.save_hyperparameters(config, logger=False)  # a checkpoint says what it belongs to
     # A file that cannot be used is refused now, not after the training.
     network = feature_network(**config["generator_metrics"]) if detector.generates else None
     resume = _checkpoint_to_resume(config, data, folder)
     callbacks = build(config["callbacks"], "callbacks", ("callbacks",))
+    told = {"folder": str(folder), "start_iteration": data.start_iteration}
     loggers = {
-        name: build(logger, f"logger.{name}", ("loggers",), folder=str(folder))
+        name: build(logger, f"logger.{name}", ("loggers",), **told)
         for name, logger in config["logger"].items()
     }
     trainer = make_trainer(
@@ -223,13 +252,14 @@ def _checkpoint_to_resume(config: dict[str, Any], data: OneClassData, folder: Pa
         return None
     path = Path(str(config["resume"])).expanduser()
     if config["resume"] == AUTO:
-        path = folder / "checkpoints" / "last.ckpt"
-        if not path.is_file():
+        found = newest(folder)
+        if found is None:
             return None
-    settings = path.parents[1] / "config.yaml" if len(path.parents) > 1 else path
-    if not path.is_file() or not settings.is_file():
+        path = found
+    if not path.is_file():
         raise UserError(f"resume={path}: no such file; give the checkpoints/last.ckpt in the folder of a run")
-    before: Any = OmegaConf.to_container(OmegaConf.load(settings))
+    state = read(path)
+    before = state["hyper_parameters"]
     for part in ("data", "method", "trainer"):
         for key in config[part]:
             if before[part].get(key) != config[part][key]:
@@ -237,7 +267,7 @@ def _checkpoint_to_resume(config: dict[str, Any], data: OneClassData, folder: Pa
                     f"resume={path}: its run had {part}.{key}={before[part].get(key)}, this one has "
                     f"{config[part][key]}; give the same settings"
                 )
-    data.start_iteration = next_iteration(path)
+    data.start_iteration = next_iteration(state)
     if data.start_iteration >= data.iterations and config["resume"] != AUTO:
         raise UserError(f"resume={path}: its run had finished its {data.iterations} iterations; evaluate it")
     return path

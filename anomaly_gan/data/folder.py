@@ -129,10 +129,13 @@ class Folder(OneClassData):
         step = max(1, min(64, len(paths) // (8 * threads)))
         tasks = [range(start, min(start + step, len(paths))) for start in range(0, len(paths), step)]
         verb = "decoding" if fits else "verifying"
-        with ThreadPoolExecutor(threads) as pool:
+        pool = ThreadPoolExecutor(threads)
+        try:
             done = chain.from_iterable(pool.map(decode_rows, tasks))
             for _ in track(done, f"{verb} {split} images", len(paths), "images"):
                 pass
+        finally:
+            pool.shutdown(cancel_futures=True)  # who ends the command waits for no other file
 
         index_of = {name: index for index, name in enumerate(self.class_names)}
         labels = torch.tensor([index_of[label] for label in files.classes], dtype=torch.int64)

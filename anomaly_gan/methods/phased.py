@@ -161,6 +161,7 @@ class PhasedDetector(AnomalyDetector):
         return optimizers
 
     def on_train_start(self) -> None:
+        self.terms = {name: term.to(self.device) for name, term in self.terms.items()}
         for group in (group for optimizer in self._optimizers for group in optimizer.param_groups):
             if isinstance(group["lr"], Tensor):  # from a checkpoint it comes on the CPU
                 group["lr"] = group["lr"].to(self.device)
@@ -289,9 +290,11 @@ class PhasedDetector(AnomalyDetector):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.raise_if_not_finite()
         checkpoint["skipped"] = dict(self.skipped)
+        checkpoint["terms"] = dict(self.terms)  # of the lines since terms were last logged
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.skipped = Counter(checkpoint["skipped"])
+        self.terms = checkpoint["terms"]
 
     @property
     def _optimizers(self) -> list[Any]:

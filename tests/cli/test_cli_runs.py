@@ -35,6 +35,7 @@ def test_a_run_leaves_config_result_scores_pictures_log_and_detector(trained: Pa
         "detector.ckpt",
         "result.json",
         "checkpoints/last.ckpt",
+        "checkpoints/previous.ckpt",
         "scores.csv",
         "log/metrics.csv",
         "log/hparams.yaml",

@@ -1,0 +1,63 @@
+"""Files that are there whole or not at all, whatever ends the process or the machine."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+PARTIAL = ".partial"
+"""How the name of a file ends that is still being written; its first character is a dot."""
+
+
+@contextmanager
+def replacing(path: Path, before: Path | None = None) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` when the block ends well, and is removed when it does not.
+
+    What is renamed has reached the disk, and so has the renaming when this returns.
+
+    Args:
+        path: of the file; its folder exists.
+        before: where the file that is at `path` now goes; None: it is given up. In between there is a moment
+            in which only `before` is there.
+
+    Raises:
+        OSError: it cannot be written (a full disk, say); the error names `path`.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL, delete=False
+        ) as file:
+            try:
+                yield file  # type: ignore[misc]  # a wrapper of the file
+                file.flush()
+                os.fsync(file.fileno())
+                os.chmod(file.name, 0o644)
+                if before is not None and path.exists():
+                    os.replace(path, before)
+                os.replace(file.name, path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.strerror is None:  # not from the file system
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def remove_partial(folder: Path) -> None:
+    """Take away what killed processes have left half-written under `folder`; nobody may be writing there."""
+    for left in folder.rglob(f".*{PARTIAL}"):
+        left.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems know no such thing
+    finally:
+        os.close(descriptor)
