@@ -60,11 +60,3 @@ def test_runs_without_scores_or_on_other_images_are_not_paired(run: MakeRun, tmp
         "ball: no scores of the test images beside the results",
         "doll: other test images",
     ]
-
-
-def test_processes_read_the_same_as_one(run: MakeRun, tmp_path: Path) -> None:
-    for seed in range(3):
-        run(f"a{seed}", seed=seed, lift=1)
-    runs = collect([tmp_path])
-    one, two = (contents(runs, None, tmp_path, processes=n).evidence for n in (1, 2))
-    assert {r: e.auroc for r, e in one.items()} == {r: e.auroc for r, e in two.items()}
