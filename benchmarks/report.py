@@ -112,24 +112,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         make_runs(folder)
-        seconds, cpu_seconds = [], []
+        seconds, processor_seconds = [], []
         for _ in range(given.times):
             start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
             command = [sys.executable, "-m", "anomaly_gan", "report", str(folder)]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             seconds.append(time.perf_counter() - start)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            cpu_seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+            processor_seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         megabytes = {p.name: p.stat().st_size / 1e6 for p in sorted(folder.glob("report.*"))}
     runs = len(ABLATIONS) * len(CLASSES) * SEEDS
     print(f"{runs} runs of {IMAGES} test images: {min(seconds):.1f} to {max(seconds):.1f} s")
-    print(f"{min(cpu_seconds):.1f} s of processor time")
+    print(f"{min(processor_seconds):.1f} s of processor time")
     print("\n".join(f"{name}: {size:.2f} MB" for name, size in megabytes.items()))
     found = {
         "runs": runs,
         "test_images": IMAGES,
         "seconds": rounded(seconds),
-        "cpu_seconds": rounded(cpu_seconds),
+        "processor_seconds": rounded(processor_seconds),
     }
     write(given.output, found | {"megabytes": {name: round(size, 3) for name, size in megabytes.items()}})
 
