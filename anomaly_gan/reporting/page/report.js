@@ -294,7 +294,9 @@
       return;
     }
     const cell = make("td", { colspan: row.cells.length }, detail(data.runs[row.dataset.id]));
-    row.after(make("tr", { class: "detail" }, cell));
+    const more = make("tr", { class: "detail" }, cell);
+    more.hidden = row.hidden;
+    row.after(more);
     button.setAttribute("aria-expanded", "true");
   }
   list.addEventListener("click", (event) => {
