@@ -36,6 +36,7 @@ def test_hostile_names_stay_text(run: MakeRun, tmp_path: Path) -> None:
     assert "<script>alert" not in page
     # The script, the data and nothing else.
     assert len(re.findall("<script", page)) == len(re.findall("</script>", page)) == 2
+    assert "&lt;wbr" not in page
     assert embedded(page)["runs"][0]["notes"] == [HOSTILE]
 
 
