@@ -11,8 +11,8 @@ from anomaly_gan.cli.report import check_score
 from anomaly_gan.errors import UserError
 from anomaly_gan.metrics.paired import Difference, t_interval
 from anomaly_gan.reporting.collect import Collection, collect
-from anomaly_gan.reporting.contents import gather
 from anomaly_gan.reporting.differences import Comparison, comparisons
+from anomaly_gan.reporting.evidence import read
 from anomaly_gan.reporting.tables import Row, Table, tables
 
 EXAMPLES = """\
@@ -95,7 +95,7 @@ def report(a: Row, b: Row, table: Table, score: str | None) -> str:
             f"{a.label} and {b.label} have no class and seed in common with an AUROC in both;"
             f" A has {_places(a)}, B has {_places(b)}"
         )
-    evidence = gather([row.runs[place] for place in both for row in (a, b)], score, processes=1)
+    evidence = {row.runs[place]: read(row.runs[place], score) for place in both for row in (a, b)}
     matched = [Row(row.kind, row.label, runs={place: row.runs[place] for place in both}) for row in (a, b)]
     order = list(dict.fromkeys([*table.classes, *sorted({name for name, _ in both})]))
     (comparison,) = comparisons(matched, order, evidence)

@@ -13,9 +13,9 @@ from anomaly_gan.reporting.report import write
 
 EXAMPLES = """\
 Examples
-  anomaly-gan report runs                             all runs below a folder
-  anomaly-gan report runs/cifar10 old.json --output out  also a result's file; the report elsewhere
-  anomaly-gan report runs --score paper               another score than the one that ranks"""
+  anomaly-gan report runs                          all runs below a folder
+  anomaly-gan report runs old.json --output out    a result's file too; the report elsewhere
+  anomaly-gan report runs --score paper            another score than the one that ranks"""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -3,10 +3,7 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from anomaly_gan import __version__
@@ -61,35 +58,19 @@ class Contents:
         return Path(os.path.relpath(path, self.place)).as_posix()
 
 
-def contents(
-    collection: Collection, score: str | None, place: Path, processes: int | None = None
-) -> Contents:
+def contents(collection: Collection, score: str | None, place: Path) -> Contents:
     """Compute everything.
 
     Args:
         collection: what was found.
         score: a score or part; None: the one that ranks in each run.
         place: the report's folder.
-        processes: that read test scores; None: as many as there are processors, where there is much to read.
     """
     found = tables(collection.runs, score)
-    evidence = gather(collection.runs, score, processes)
+    evidence = {run: read(run, score) for run in collection.runs}
     compared = [comparisons(table.rows, table.classes, evidence) for table in found]
     compared = [[c for c in of_table if c.by_class or c.not_paired] for of_table in compared]
     return Contents(collection, score, found, compared, evidence, place)
-
-
-def gather(runs: Sequence[Run], score: str | None, processes: int | None = None) -> dict[Run, Evidence | str]:
-    """The evidence of each run."""
-    if processes is None:
-        processes = min(os.cpu_count() or 1, len(runs) // 16)
-    one = partial(read, score=score)
-    if processes < 2:
-        return {run: one(run) for run in runs}
-    # Parsing is Python's own work: threads would wait for each other. Fresh processes: forking one that has
-    # threads can hang.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        return dict(zip(runs, pool.map(one, runs, chunksize=4), strict=True))
 
 
 def percent(cell: Cell | None, table: Table) -> str:

@@ -11,8 +11,11 @@ from anomaly_gan.metrics.paired import Difference, difference, moves
 from anomaly_gan.reporting.collect import Run
 from anomaly_gan.reporting.evidence import Evidence
 from anomaly_gan.reporting.tables import Row
+from anomaly_gan.results import SCORES_FILE
 
 Found = Mapping[Run, Evidence | str]
+
+NO_SCORES = f"no {SCORES_FILE} of the test images beside the results"
 
 
 @dataclass
@@ -80,7 +83,9 @@ def _compare(
             one, other = (row.runs[name, seed] for row in (first, second))
             a, b = found[one], found[other]
             if isinstance(a, str) or isinstance(b, str):
-                reasons["no scores of the test images beside the results"].append(name)
+                unreadable = next(said for said in (a, b) if isinstance(said, str))
+                absent = unreadable.startswith("no ")
+                reasons[NO_SCORES if absent else unreadable].append(name)
             elif (a.images, a.kinds) != (b.images, b.kinds):
                 reasons["other test images"].append(name)
             else:

@@ -11,6 +11,7 @@ from numpy import ndarray
 
 from anomaly_gan.metrics.paired import influence
 from anomaly_gan.reporting.collect import Run
+from anomaly_gan.reporting.columns import read_columns
 from anomaly_gan.results import SCORES_FILE
 
 POINTS = 79
@@ -41,21 +42,15 @@ def read(run: Run, score: str | None) -> Evidence | str:
         return f"no {SCORES_FILE} beside {run.path}"
     name = score or run.result.primary
     try:
-        with (run.folder / SCORES_FILE).open(newline="") as file:
-            lines = csv.reader(file)
-            header = next(lines)
-            column, kind = header.index(name), header.index("anomalous")
-            rows = list(lines)
-        names = "\n".join([row[0] for row in rows])
-        values = np.array([row[column] for row in rows], dtype=np.float64)
-        anomalous = np.array([row[kind] == "1" for row in rows])
-    except (OSError, ValueError, IndexError, StopIteration, UnicodeError) as error:
+        names, kinds, texts = read_columns(run.folder / SCORES_FILE, ("name", "anomalous", name))
+        values, anomalous = texts.astype(np.float64), kinds == b"1"
+    except (OSError, ValueError) as error:
         return f"{run.folder / SCORES_FILE} cannot be read: {error}"
     if anomalous.all() or not anomalous.any() or not np.isfinite(values).all():
         return f"{run.folder / SCORES_FILE} has not both kinds of image, with numbers for scores"
     value, of_images = influence(values, anomalous)
     return Evidence(
-        images=hashlib.sha1(names.encode()).hexdigest(),
+        images=hashlib.sha1(names.tobytes()).hexdigest(),
         kinds=hashlib.sha1(anomalous.tobytes()).hexdigest(),
         auroc=value,
         influence=of_images.astype(np.float32),

@@ -11,7 +11,8 @@ from PIL import Image
 WIDEST = 1000
 """Pixels."""
 
-QUALITIES = (70, 45)
+QUALITY = 65
+"""Of WebP, of 100."""
 
 
 def embed(paths: Sequence[Path], budget: int, threads: int = 2) -> list[str | None]:
@@ -44,11 +45,9 @@ def shrink(image: Image.Image, most: int) -> bytes:
     if picture.width > WIDEST:
         picture.thumbnail((WIDEST, WIDEST * 4))
     while True:
-        for quality in QUALITIES:
-            file = io.BytesIO()
-            picture.save(file, "WEBP", quality=quality, method=2)
-            size = file.tell()
-            if size <= most or picture.width <= 32:
-                return file.getvalue()
-        scale = min(0.9, (most / size) ** 0.5)
+        file = io.BytesIO()
+        picture.save(file, "WEBP", quality=QUALITY, method=1)
+        if file.tell() <= most or picture.width <= 32:
+            return file.getvalue()
+        scale = min(0.9, (most / file.tell()) ** 0.5)
         picture.thumbnail((max(32, int(picture.width * scale)), max(32, int(picture.height * scale))))

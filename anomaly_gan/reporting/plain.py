@@ -45,7 +45,7 @@ def markdown(contents: Contents) -> str:
             classes = shown_classes(table, compared)
             if classes:
                 rows = [list(map(_markdown, _difference(c, classes, table))) for c in compared if c.by_class]
-                parts.append(_grid(["", *map(_markdown, classes), "all classes"], rows))
+                parts.append(_grid(["", "all classes", *map(_markdown, classes)], rows))
             parts += [_markdown(text) for text in unpaired(compared)]
     parts += [f"## Not in the tables\n\n{text}" for text in [_aside(contents, _markdown)] if text]
     return "\n\n".join(parts) + "\n"
@@ -69,7 +69,7 @@ def latex(contents: Contents) -> str:
         if classes:
             rows = [list(map(tex, _difference(c, classes, table))) for c in compared if c.by_class]
             caption = f"{table.dataset}: differences. {HOW_A_DIFFERENCE} {' '.join(unpaired(compared))}"
-            parts.append(_tabular(["", *classes, "all classes"], [rows], caption))
+            parts.append(_tabular(["", "all classes", *classes], [rows], caption))
     return "\n\n".join(parts) + "\n"
 
 
@@ -109,11 +109,11 @@ def remarks(table: Table) -> list[str]:
 
 def tex(text: str) -> str:
     """Text for LaTeX."""
-    return "".join(LATEX.get(letter, letter) for letter in text)
+    return "".join(LATEX.get(letter, letter) for letter in " ".join(text.split()))
 
 
 def _markdown(text: str) -> str:
-    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", text)
+    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", " ".join(text.split()))
 
 
 def _lines(
@@ -161,7 +161,7 @@ def _tabular(header: Sequence[str], blocks: Sequence[Sequence[Sequence[str]]], c
 def _difference(comparison: Comparison, classes: Sequence[str], table: Table) -> list[str]:
     """A row of the table of differences."""
     of_classes = [points(comparison.by_class.get(name)) for name in classes]
-    return [comparison.label, *of_classes, overall(comparison, table)]
+    return [comparison.label, overall(comparison, table), *of_classes]
 
 
 def _aside(contents: Contents, escape: Callable[[str], str]) -> str:

@@ -5,6 +5,7 @@ them only as text.
 """
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from anomaly_gan.reporting import contents as words
 from anomaly_gan.reporting.collect import Run
@@ -79,6 +80,7 @@ def page(contents: Contents) -> str:
         same_seeds=_same_seeds,
         several_methods=lambda table: len({row.kind.method for row in table.rows}) > 1,
         link=_link,
+        breakable=_breakable,
     )
 
 
@@ -90,6 +92,11 @@ def _json(value: Any) -> Markup:
 def _link(dataset: str, name: str | None, row: str) -> str:
     """The part of an address that shows the runs of a cell."""
     return urlencode({"dataset": dataset, **({"class": name} if name else {}), "row": row})
+
+
+def _breakable(text: str) -> Markup:
+    """`text` that may be broken into lines within its long words, those of settings and classes."""
+    return Markup(re.sub(r"(_|=|\.(?=[a-zA-Z]))", r"\1<wbr>", str(escape(text))))
 
 
 def _ordered(contents: Contents, row_of: Mapping[Run, Row]) -> list[Run]:

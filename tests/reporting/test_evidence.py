@@ -8,7 +8,9 @@ from sklearn.metrics import roc_curve
 from toy_runs import MakeRun
 
 from anomaly_gan.reporting.collect import collect
+from anomaly_gan.reporting.columns import read_columns
 from anomaly_gan.reporting.evidence import POINTS, histogram, losses, roc, thin
+from anomaly_gan.results import write_csv
 
 
 @pytest.mark.parametrize("lift", [0.0, 1.0, 3.0])
@@ -54,3 +56,25 @@ def test_losses_come_from_the_log_by_phase_thinned(run: MakeRun, tmp_path: Path)
     assert found["feature"][0] == [0, 0]
     assert found["feature"][-1] == [499, 249.5]
     assert thin([[1.0, 2.0]]) == [[1, 2]]
+
+
+@pytest.mark.parametrize("name", ["plain", 'with, comma and "quote"', "ünïcode"])
+def test_columns_are_read_as_a_csv_reader_reads_them(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "scores.csv"
+    columns = {"name": [f"{name}/{i}" for i in range(30)], "x": [1.5 * 10**i for i in range(30)]}
+    write_csv(path, columns | {"last": list(range(30))})
+    names, values, last = read_columns(path, ("name", "x", "last"))
+    assert [text.decode() for text in names] == columns["name"]
+    assert values.astype(float) == pytest.approx(columns["x"])
+    assert last.astype(int).tolist() == list(range(30))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a,b\n1,2\n3", "cut off"), ("a,b\n1,2\n3\n4\n", "different lengths"), ("a,c\n1,2\n", "no column 'b'")],
+)
+def test_a_damaged_file_of_scores_is_told(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        read_columns(path, ("a", "b"))

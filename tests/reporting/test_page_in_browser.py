@@ -15,7 +15,7 @@ from anomaly_gan.reporting.report import write
 QUIET = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--virtual-time-budget=2000"),
-    "--dump-dom",
+    *("--disable-dev-shm-usage", "--dump-dom"),
 ]
 
 
@@ -60,3 +60,23 @@ def test_without_a_filter_all_runs_are_shown(run: MakeRun, tmp_path: Path) -> No
     assert 'data-ready="yes"' in found
     assert "2 of 2 runs" in found
     assert "<svg" not in found  # charts are drawn when a run is opened
+
+
+def test_clicks_sort_a_table_filter_and_open_runs(run: MakeRun, tmp_path: Path) -> None:
+    for ablation, auroc in (("csi", 0.7), ("csi_g", 0.9), ("full", 0.8)):
+        run(ablation, auroc, ablation=ablation)
+    page, *_ = write(contents(collect([tmp_path]), None, tmp_path / "out"))
+    clicks = """
+        document.querySelector('.results th[data-class="ball"] .sort').click();
+        document.querySelector('.chip[value="full"]').click();
+        document.querySelector('tr.run:not([hidden]) .open').click();
+        document.documentElement.dataset.address = location.hash;
+    """
+    page.write_text(page.read_text().replace("</body>", f"<script>{clicks}</script></body>"))
+    found = dom(page, "", tmp_path / "profile")
+    assert re.search('<th scope="col" data-class="ball" aria-sort="descending"', found)
+    rows = re.findall('<tr data-row="([^"]*)"', found)
+    assert rows == ["csi_g", "full", "csi", "raw pixels, nearest neighbour"]
+    assert 'data-address="#ablation=full"' in found
+    assert 'data-shown="1"' in found
+    assert len(re.findall('<button[^>]*aria-expanded="true"', found)) == 1

@@ -16,7 +16,7 @@ from anomaly_gan.reporting.pictures import embed, shrink
 from anomaly_gan.reporting.plain import tex
 from anomaly_gan.reporting.report import write
 
-HOSTILE = '<script>alert("x")</script>&_%#'
+HOSTILE = '<script>alert("x")</script>\n|&_%#'
 
 
 def report(tmp_path: Path, score: str | None = None) -> dict[str, str]:
@@ -36,6 +36,7 @@ def test_hostile_names_stay_text(run: MakeRun, tmp_path: Path) -> None:
     assert "<script>alert" not in page
     # The script, the data and nothing else.
     assert len(re.findall("<script", page)) == len(re.findall("</script>", page)) == 2
+    assert "&lt;wbr" not in page
     assert embedded(page)["runs"][0]["notes"] == [HOSTILE]
 
 
@@ -81,9 +82,7 @@ def test_markdown_and_latex_hold_the_tables(run: MakeRun, tmp_path: Path) -> Non
 
 
 def test_latex_escapes_what_it_would_read() -> None:
-    assert tex(r"a_b %&#${}~^\ ") == (
-        r"a\_b \%\&\#\$\{\}\textasciitilde{}\textasciicircum{}\textbackslash{} "
-    )
+    assert tex("a_b\n%&#${}~^\\") == (r"a\_b \%\&\#\$\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}")
 
 
 def test_the_csv_has_a_row_a_run(run: MakeRun, tmp_path: Path) -> None:
@@ -134,3 +133,9 @@ def test_a_report_on_another_score_says_so(run: MakeRun, tmp_path: Path, score: 
     texts = report(tmp_path, score)
     assert f"Score: {score}." in texts["md"]
     assert f",{score},0." in texts["csv"]
+
+
+def test_a_hostile_name_stays_in_its_cell_of_markdown(run: MakeRun, tmp_path: Path) -> None:
+    run("a", normal_class=HOSTILE, classes=[HOSTILE, "doll"])
+    (header,) = (line for line in report(tmp_path)["md"].splitlines() if line.endswith("| doll | mean |"))
+    assert len(re.findall(r"(?<!\\)\|", header)) == 5

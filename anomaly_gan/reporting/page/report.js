@@ -269,7 +269,7 @@
     return make("div", {},
       make("div", { class: "command" }, make("code", {}, run.command), copy),
       run.notes.length ? make("div", {}, ...run.notes.map((note) => make("p", { class: "remarks" }, `Note: ${note}`))) : null,
-      make("div", { class: "charts" }, ...charts.filter(Boolean)),
+      charts.some(Boolean) ? make("div", { class: "charts" }, ...charts.filter(Boolean)) : null,
       run.no_scores ? make("p", { class: "remarks" }, `No charts of the scores: ${run.no_scores}.`) : null,
       make("div", { class: "columns" },
         rows("AUROC, % (95 % over test images)", scores),
@@ -294,7 +294,9 @@
       return;
     }
     const cell = make("td", { colspan: row.cells.length }, detail(data.runs[row.dataset.id]));
-    row.after(make("tr", { class: "detail" }, cell));
+    const more = make("tr", { class: "detail" }, cell);
+    more.hidden = row.hidden;
+    row.after(more);
     button.setAttribute("aria-expanded", "true");
   }
   list.addEventListener("click", (event) => {
