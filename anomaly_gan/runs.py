@@ -82,7 +82,7 @@ def finish(
         UserError: its scores are not numbers; nothing is written then.
     """
     seconds = dict(seconds)
-    notes = [*notes]
+    notes = [*data.notes, *notes]
     if data.skipped:
         notes.append(f"left out, could not be read: {', '.join(data.skipped)}")
     if not already_fitted:

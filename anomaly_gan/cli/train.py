@@ -5,6 +5,7 @@ import os
 import time
 import warnings
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from anomaly_gan.callbacks.loss_history import LossHistory
 from anomaly_gan.callbacks.training_checkpoint import next_iteration
 from anomaly_gan.checkpoint import build_method
 from anomaly_gan.cli.main import program
+from anomaly_gan.cli.sizes import check_minutes, choose_sizes, images_in_time
 from anomaly_gan.config import build
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.device import choose_precision
@@ -27,8 +29,10 @@ from anomaly_gan.distributed import leave
 from anomaly_gan.errors import UserError
 from anomaly_gan.launch import in_processes, started_outside
 from anomaly_gan.loggers import close, log_pictures
+from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.methods.phased import PhasedDetector
 from anomaly_gan.metrics.generator import feature_network
+from anomaly_gan.progress import is_first_process
 from anomaly_gan.results import RunResult, write_atomically
 from anomaly_gan.scoring.calibration import check_rate
 from anomaly_gan.strategies import SharedBatch
@@ -36,12 +40,16 @@ from anomaly_gan.strategies import SharedBatch
 
 def main(config: DictConfig, folder: Path) -> int:
     """Train as `config` says, into `folder`."""
+    choices = choose_sizes(config)
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    if is_first_process():
+        print("".join(f"{line}\n" for line in choices), end="")
     started_by, processes = started_outside(), 1
     if started_by is not None:
         plain["trainer"] |= dict(zip(("devices", "num_nodes"), started_by, strict=True))
     else:
         processes = make_trainer(plain["trainer"], logger=False).world_size
+    check_minutes(plain["schedule"]["minutes"], prod(started_by) if started_by else processes)
     if processes > 1:
         in_processes(train, (plain, folder), processes)
         result = RunResult.read(folder)
@@ -57,7 +65,7 @@ def main(config: DictConfig, folder: Path) -> int:
         "next:\n"
         f"  {name} predict checkpoint={where} inputs=IMAGE_OR_FOLDER\n"
         f"  {name} evaluate checkpoint={where} primary=paper\n"
-        f"  {name} train experiment=folder_cpu data.root=FOLDER_OF_GOOD_IMAGES"
+        f"  {name} train data=folder data.root=FOLDER_OF_GOOD_IMAGES budget=10min"
     )
     return 0
 
@@ -104,6 +112,7 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     Raises:
         UserError: something in the configuration or the data cannot be used; nothing is written then.
     """
+    started = time.perf_counter()
     keep_memory()
     config = config | {"trainer": dict(config["trainer"])}
     config["trainer"]["precision"] = choose_precision(
@@ -111,11 +120,19 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     )
     check_rate(config["threshold"]["false_positive_rate"])
     data = build(config["data"], "data", ("data",))
+    if is_first_process():
+        for line in data.preview():
+            print(line)
     data.setup()
-    pl.seed_everything(config["seed"], verbose=False)  # of the initial weights
-    detector = build_method(config["method"], data.describe())
+    if "image_size" in config["data"]:
+        config["data"] = config["data"] | {"image_size": data.image_size}  # as it was chosen
+    detector = _new_detector(config, data)
     # A file that cannot be used is refused now, not after the training.
     network = feature_network(**config["generator_metrics"]) if detector.generates else None
+    if config["schedule"]["minutes"] is not None:
+        data.total_images = images_in_time(config, data, network, make_trainer, started)
+        config = _with_images(config, data.total_images)
+        detector = _new_detector(config, data)
     resume = _checkpoint_to_resume(config, data)
     callbacks = build(config["callbacks"], "callbacks", ("callbacks",))
     loggers = {
@@ -186,6 +203,21 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
         close(trainer.loggers, failed)
     leave()
     return result
+
+
+def _new_detector(config: dict[str, Any], data: OneClassData) -> AnomalyDetector:
+    pl.seed_everything(config["seed"], verbose=False)  # of the initial weights
+    return build_method(config["method"], data.describe())
+
+
+def _with_images(config: dict[str, Any], total_images: int) -> dict[str, Any]:
+    """`config` with that many images to draw, in place of a time: a run that can be repeated."""
+    print(
+        f"schedule.total_images={total_images}: by timing, for "
+        f"{config['schedule']['minutes']:g} minutes in all"
+    )
+    schedule = config["schedule"] | {"total_images": total_images, "minutes": None}
+    return config | {"schedule": schedule, "data": config["data"] | {"total_images": total_images}}
 
 
 def _skipped(detector: PhasedDetector) -> list[str]:
