@@ -1,11 +1,12 @@
 """Files that are there whole or not at all, whatever ends the process or the machine."""
 
+import io
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 PARTIAL = ".partial"
 """How the name of a file ends that is still being written; its first character is a dot."""
@@ -45,6 +46,18 @@ def replacing(path: Path, before: Path | None = None) -> Iterator[BinaryIO]:
         if error.strerror is None:  # not from the file system
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def replacing_text(path: Path) -> Iterator[TextIO]:
+    """As `replacing`, for text; bytes of file names that are no text stay what they are."""
+    with replacing(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
+        try:
+            yield text
+            text.flush()
+        finally:
+            text.detach()
 
 
 def remove_partial(folder: Path) -> None:

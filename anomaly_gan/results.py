@@ -1,18 +1,17 @@
 """One schema for what a run found: written by a run, read by all else."""
 
 import csv
-import io
 import json
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from anomaly_gan import __version__
-from anomaly_gan.durable import replacing
+from anomaly_gan.durable import replacing_text
 
 RESULT_FILE = "result.json"
 SCORES_FILE = "scores.csv"
@@ -63,6 +62,9 @@ class RunResult:
     """As `auroc_interval`, by part; empty in results written before it was kept."""
     classes: list[str] = field(default_factory=list)
     """All class names of the data set, in its order; empty in results written before they were kept."""
+    calibration: dict[str, Any] | None = None
+    """Of the primary score's threshold (`runs.calibration_entry`); null where no images were held out, and in
+    results written before it was kept."""
     notes: list[str] = field(default_factory=list)
     """What the run warned of."""
     validation: dict[str, Any] | None = None
@@ -81,19 +83,23 @@ class RunResult:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text` so that a reader, or a crash, meets the old or the new, never a half."""
-    with replacing(path) as file:
-        file.write(text.encode())
+    """Replace `path` by `text`, whole or not at all."""
+    with replacing_text(path) as file:
+        file.write(text)
 
 
 def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Write `columns`, by header, as CSV; floats keep nine significant digits (all of a float32)."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in zip(*columns.values(), strict=True):
-        writer.writerow([f"{value:.9g}" if isinstance(value, float) else value for value in row])
-    write_atomically(path, text.getvalue())
+    """Write `columns`, by header, as CSV, whole or not at all."""
+    with replacing_text(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for row in zip(*columns.values(), strict=True):
+            writer.writerow(as_cells(row))
+
+
+def as_cells(row: Iterable[Any]) -> list[Any]:
+    """What a row of a CSV says: floats with nine significant digits, which is all of a float32."""
+    return [f"{value:.9g}" if isinstance(value, float) else value for value in row]
 
 
 def versions() -> dict[str, str]:

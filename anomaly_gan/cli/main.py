@@ -91,7 +91,7 @@ def run(command: str, arguments: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from anomaly_gan.cli import sweep
-    from anomaly_gan.cli.messages import explain, without_nulls
+    from anomaly_gan.cli.messages import explain, with_minutes, without_nulls
     from anomaly_gan.errors import UserError
     from anomaly_gan.lifetime import Stopped, listening
 
@@ -132,7 +132,7 @@ def run(command: str, arguments: list[str]) -> int:
     # For messages; a completion is installed for the program, whatever the command.
     sys.argv = [
         "anomaly-gan" if "-sc" in arguments else f"anomaly-gan {command}",
-        *without_nulls(command, arguments),
+        *with_minutes(without_nulls(command, arguments)),
     ]
     application = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)
     try:

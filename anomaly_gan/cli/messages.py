@@ -52,6 +52,11 @@ def without_nulls(command: str, arguments: list[str]) -> list[str]:
     return [argument for argument in arguments if argument not in idle]
 
 
+def with_minutes(arguments: list[str]) -> list[str]:
+    """`arguments` with a budget of time as the setting that it is: budget=10min is schedule.minutes=10."""
+    return [re.sub(r"^budget=([\d.]+)min$", r"schedule.minutes=\1", argument) for argument in arguments]
+
+
 def settings(command: str, arguments: list[str]) -> list[str]:
     """All settings and groups of `command` with the groups chosen in `arguments`, as they are written."""
     of_command = groups(command)

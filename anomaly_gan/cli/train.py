@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from anomaly_gan.callbacks.training_checkpoint import (
 )
 from anomaly_gan.checkpoint import build_method
 from anomaly_gan.cli.main import program
+from anomaly_gan.cli.sizes import check_minutes, choose_sizes, images_in_time
 from anomaly_gan.cli.sweep import sync_command
 from anomaly_gan.config import build
 from anomaly_gan.data.module import OneClassData
@@ -38,10 +40,12 @@ from anomaly_gan.errors import UserError
 from anomaly_gan.launch import in_processes, started_outside
 from anomaly_gan.lifetime import Stopped, alone_in, end_with_parent
 from anomaly_gan.loggers import close, log_pictures, log_result
+from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.methods.phased import PhasedDetector
 from anomaly_gan.metrics.generator import feature_network
 from anomaly_gan.progress import is_first_process
 from anomaly_gan.results import RESULT_FILE, RunResult, write_atomically
+from anomaly_gan.scoring.calibration import check_rate
 from anomaly_gan.strategies import SharedBatch
 
 AUTO = "auto"
@@ -51,12 +55,16 @@ AUTO = "auto"
 def main(config: DictConfig, folder: Path) -> int:
     """Train as `config` says, into `folder`."""
     end_with_parent()
+    choices = choose_sizes(config)
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     # Of several processes of one run, the first speaks for all.
-    alone = plain["resume"] == AUTO and is_first_process()
+    first = is_first_process()
+    alone = plain["resume"] == AUTO and first
     with alone_in(folder) if alone else nullcontext():
         if alone:
             remove_partial(folder)
+        if first:
+            print("".join(f"{line}\n" for line in choices), end="")
         try:
             return _run(plain, folder)
         except Stopped as stopped:
@@ -72,6 +80,7 @@ def _run(plain: dict[str, Any], folder: Path) -> int:
         plain["trainer"] |= dict(zip(("devices", "num_nodes"), started_by, strict=True))
     else:
         processes = make_trainer(plain["trainer"], logger=False).world_size
+    check_minutes(plain["schedule"]["minutes"], prod(started_by) if started_by else processes)
     if processes > 1:
         in_processes(train, (plain, folder), processes)
         result = RunResult.read(folder)
@@ -88,7 +97,7 @@ def _run(plain: dict[str, Any], folder: Path) -> int:
         f"{sync_command(folder.parent)}"
         f"  {name} predict checkpoint={where} inputs=IMAGE_OR_FOLDER\n"
         f"  {name} evaluate checkpoint={where} primary=paper\n"
-        f"  {name} train experiment=folder_cpu data.root=FOLDER_OF_GOOD_IMAGES"
+        f"  {name} train data=folder data.root=FOLDER_OF_GOOD_IMAGES budget=10min"
     )
     return 0
 
@@ -148,18 +157,30 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     Raises:
         UserError: something in the configuration or the data cannot be used; nothing is written then.
     """
+    started = time.perf_counter()
     keep_memory()
     config = config | {"trainer": dict(config["trainer"])}
     config["trainer"]["precision"] = choose_precision(
         config["trainer"]["precision"], config["trainer"]["accelerator"]
     )
+    check_rate(config["threshold"]["false_positive_rate"])
     data = build(config["data"], "data", ("data",))
+    if is_first_process():
+        for line in data.preview():
+            print(line)
     data.setup()
-    pl.seed_everything(config["seed"], verbose=False)  # of the initial weights
-    detector = build_method(config["method"], data.describe())
-    detector.save_hyperparameters(config, logger=False)  # a checkpoint says what it belongs to
+    if "image_size" in config["data"]:
+        config["data"] = config["data"] | {"image_size": data.image_size}  # as it was chosen
+    detector = _new_detector(config, data)
     # A file that cannot be used is refused now, not after the training.
     network = feature_network(**config["generator_metrics"]) if detector.generates else None
+    if config["schedule"]["minutes"] is not None:
+        data.total_images = _timed_before(config, folder) or images_in_time(
+            config, data, network, make_trainer, started
+        )
+        config = _with_images(config, data.total_images)
+        detector = _new_detector(config, data)
+    detector.save_hyperparameters(config, logger=False)  # a checkpoint says what it belongs to
     resume = _checkpoint_to_resume(config, data, folder)
     callbacks = build(config["callbacks"], "callbacks", ("callbacks",))
     told = {"folder": str(folder), "start_iteration": data.start_iteration}
@@ -231,6 +252,29 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
         close(trainer.loggers, failed)
     leave()
     return result
+
+
+def _new_detector(config: dict[str, Any], data: OneClassData) -> AnomalyDetector:
+    pl.seed_everything(config["seed"], verbose=False)  # of the initial weights
+    return build_method(config["method"], data.describe())
+
+
+def _timed_before(config: dict[str, Any], folder: Path) -> int | None:
+    """How many images the process that this one goes on from found that it had time for."""
+    settings = folder / "config.yaml"
+    if config["resume"] != AUTO or not settings.is_file():
+        return None
+    return int(OmegaConf.load(settings).schedule.total_images)
+
+
+def _with_images(config: dict[str, Any], total_images: int) -> dict[str, Any]:
+    """`config` with that many images to draw, in place of a time: a run that can be repeated."""
+    print(
+        f"schedule.total_images={total_images}: by timing, for "
+        f"{config['schedule']['minutes']:g} minutes in all"
+    )
+    schedule = config["schedule"] | {"total_images": total_images, "minutes": None}
+    return config | {"schedule": schedule, "data": config["data"] | {"total_images": total_images}}
 
 
 def _skipped(detector: PhasedDetector) -> list[str]:

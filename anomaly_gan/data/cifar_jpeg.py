@@ -6,6 +6,10 @@ from anomaly_gan.data.folder import Folder
 class CIFAR10JPEG(Folder):
     """`{train,test}/<class>/*.jpg`: a folder like any other, but one says how to get it; see Folder."""
 
+    def preview(self) -> list[str]:
+        """Nothing: a benchmark is known."""
+        return []
+
     def missing_root(self) -> str:
         """The message where there is no `root`."""
         return f"data.root={self.root} is not a folder; {HELP}"

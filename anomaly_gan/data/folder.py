@@ -3,7 +3,7 @@
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import torch
 
 from anomaly_gan.data.decode import MODES, RESIZERS, CorruptImage, decode
 from anomaly_gan.data.image_set import FileReader, ImageSet, MemoryReader, Reader
-from anomaly_gan.data.module import OneClassData
+from anomaly_gan.data.inspection import Inspection, some
+from anomaly_gan.data.module import OneClassData, class_index
 from anomaly_gan.data.tree import EXPECTED, Files, Tree, contents, find_images, read_tree
 from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.progress import track
@@ -28,7 +29,7 @@ class Folder(OneClassData):
 
     Args:
         root: the folder.
-        image_size: side of the images after resizing, pixels.
+        image_size: side of the images after resizing, pixels; None: by `inspection.choose_side`.
         name: label of results; the folder's own name if None.
         channels: 1 or 3; None means 1 if the first 32 training images hold nothing but grey, else 3.
         resize: "stretch", "crop" or "pad"; see `decode.to_tensor`.
@@ -41,7 +42,7 @@ class Folder(OneClassData):
         self,
         *,
         root: str | Path,
-        image_size: int = 64,
+        image_size: int | None = 64,
         name: str | None = None,
         channels: int | None = None,
         resize: str = "stretch",
@@ -51,7 +52,7 @@ class Folder(OneClassData):
     ):
         self.root = Path(root).expanduser()
         super().__init__(name=name or self.root.resolve().name, **shared)
-        self.image_size = image_size
+        self.requested_image_size = image_size
         self.requested_channels = channels
         self.resize = resize
         self.on_corrupt = on_corrupt
@@ -67,13 +68,26 @@ class Folder(OneClassData):
             )
         if self.requested_channels not in (None, *MODES):
             raise UserError(f"data.channels={self.requested_channels} must be 1, 3 or null")
-        if self.image_size < 1:
-            raise UserError(f"data.image_size={self.image_size} must be at least 1")
+        if self.requested_image_size is not None and self.requested_image_size < 1:
+            raise UserError(f"data.image_size={self.requested_image_size} must be at least 1")
         if not self.root.is_dir():
             raise UserError(self.missing_root())
         self.tree = self.read_tree()
         self.class_names = self.tree.class_names
+        self.image_size = self.requested_image_size or self.inspection.side()
         self.channels = self.requested_channels or self._guess_channels()
+
+    @cached_property
+    def inspection(self) -> Inspection:
+        """A look at the normal training images and all test images, once the tree is read."""
+        normal = self.class_names[class_index(self.normal_class, self.class_names, self.name)]
+        train = [n for n, label in zip(*self.tree.train, strict=True) if label == normal]
+        return Inspection.of(self.root, train, self.tree.test.names if self.tree.test else [])
+
+    def preview(self) -> list[str]:
+        """What is in the folder, and what will be done about it."""
+        self.discover()
+        return self.inspection.lines(self.requested_image_size, self.resize, self.on_corrupt)
 
     def missing_root(self) -> str:
         """The message where there is no `root`."""
@@ -149,11 +163,11 @@ class Folder(OneClassData):
         return loaded
 
     def _leave_out(self, errors: list[CorruptImage], names: list[str]) -> None:
-        others = f"; so are {_some(names[1:])}" if len(names) > 1 else ""
+        others = f"; so are {some(names[1:])}" if len(names) > 1 else ""
         if self.on_corrupt == "raise":
             raise CorruptImage(f"{errors[0]}{others}: repair or remove, or set data.on_corrupt=skip")
         self.skipped += names
-        log.warning("%s: left out %d files that cannot be read: %s", self.name, len(names), _some(names))
+        log.warning("%s: left out %d files that cannot be read: %s", self.name, len(names), some(names))
 
     def _guess_channels(self) -> int:
         """1 if the first 32 training images that can be read hold nothing but grey, else 3."""
@@ -172,8 +186,3 @@ class Folder(OneClassData):
 def image_files(folder: Path) -> list[Path]:
     """The image files in `folder` and its sub-folders, sorted; hidden ones are left out."""
     return [folder / name for name in find_images(folder)]
-
-
-def _some(names: list[str], shown: int = 5) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more

@@ -1,6 +1,8 @@
 """One split of a data set, fetched a batch at a time."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +38,10 @@ class MemoryReader:
             rows = rows.pin_memory().to(self.images.device, non_blocking=True)
         return self.images[rows]
 
+    def digest(self, row: int) -> bytes:
+        """Of the pixels of one image: the same for exact copies alone."""
+        return blake2b(self.images[row].cpu().numpy().tobytes(), digest_size=16).digest()
+
 
 class FileReader:
     """Images decoded from files each time they are asked for.
@@ -57,6 +63,10 @@ class FileReader:
             CorruptImage: a file cannot be decoded.
         """
         return torch.stack([self.decode(self.paths[row]) for row in rows.tolist()])
+
+    def digest(self, row: int) -> bytes:
+        """Of the file of one image: the same for exact copies alone."""
+        return blake2b(self.paths[row].read_bytes(), digest_size=16).digest()
 
 
 Reader = MemoryReader | FileReader
@@ -99,6 +109,14 @@ class ImageSet(Dataset[Batch]):
         """Hold images that lie in memory on `device`; subsets share them."""
         if isinstance(self.reader, MemoryReader):
             self.reader.images = self.reader.images.to(device)
+
+    def first_copies(self) -> Labels:
+        """For each image the index of the first one that is exactly like it, often its own, [N]."""
+        first: dict[bytes, int] = {}
+        with ThreadPoolExecutor() as pool:
+            digests = pool.map(self.reader.digest, self.rows.tolist())
+            copies = [first.setdefault(digest, index) for index, digest in enumerate(digests)]
+        return torch.tensor(copies, dtype=torch.int64)
 
     def subset(self, indices: Sequence[int] | Labels) -> "ImageSet":
         """The images at `indices`, as a set of its own; pixels are shared, not copied."""

@@ -82,6 +82,10 @@ class ImageNet30(Folder):
             )
         return Tree(tuple(WNIDS), train, test)
 
+    def preview(self) -> list[str]:
+        """Nothing: a benchmark is known."""
+        return []
+
     def missing_root(self) -> str:
         """The message where there is no `root`."""
         return f"data.root={self.root} is not a folder; {HELP}"

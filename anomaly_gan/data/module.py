@@ -52,6 +52,7 @@ class OneClassData(LightningDataModule, ABC):
         calibration: normal images held out; may be empty.
         test: images of all classes, or None.
         skipped: names of files left out because they cannot be read.
+        notes: what a person should know of the images.
         start_iteration: first iteration of `train_dataloader`, for a run that resumes.
     """
 
@@ -91,6 +92,7 @@ class OneClassData(LightningDataModule, ABC):
         self.limit = limit
         self.start_iteration = 0
         self.skipped: list[str] = []
+        self.notes: list[str] = []
         self._is_set_up = False
 
     @abstractmethod
@@ -103,6 +105,14 @@ class OneClassData(LightningDataModule, ABC):
 
     def discover(self) -> None:
         """Set those attributes that only the files tell. A hook, called before anything is loaded."""
+
+    def preview(self) -> list[str]:
+        """What a person should see of the data before anything is loaded, in lines. A hook.
+
+        Raises:
+            UserError: the files cannot be used.
+        """
+        return []
 
     def setup(self, stage: str | None = None) -> None:
         """Load everything; a second call does nothing.
@@ -148,19 +158,31 @@ class OneClassData(LightningDataModule, ABC):
         return images.subset(torch.arange(self.limit) * len(images) // self.limit)
 
     def _hold_out(self, inliers: ImageSet) -> tuple[ImageSet, ImageSet]:
-        """Split into training and calibration images, each in their natural order."""
+        """Split into training and calibration images, each in their natural order.
+
+        Exact copies of an image stay on one side: a held-out image that was trained on would look more normal
+        than a new one, and break what the threshold promises. It is held out once; its copies are left out.
+        """
         count = len(inliers)
         if count < 2:
             raise UserError(
                 f"class {self.normal_class} of {self.name} has {count} training image(s), 2 are needed: "
                 "add images or choose another normal_class"
             )
-        held_out = min(round(self.calibration_fraction * count), count - 1)
-        order = torch.randperm(count, generator=make_generator("cpu", self.seed, "calibration"))
-        return (
-            inliers.subset(order[held_out:].sort().values),
-            inliers.subset(order[:held_out].sort().values),
-        )
+        if self.calibration_fraction == 0:
+            return inliers, inliers.subset([])
+        first = inliers.first_copies()
+        distinct = first.unique()
+        held_out = min(round(self.calibration_fraction * len(distinct)), len(distinct) - 1)
+        order = torch.randperm(len(distinct), generator=make_generator("cpu", self.seed, "calibration"))
+        chosen = distinct[order[:held_out]].sort().values
+        trained_on = (~torch.isin(first, chosen)).nonzero().flatten()
+        if len(distinct) < count:
+            self.notes.append(
+                f"{count - len(distinct)} of {count} normal images are exact copies of others; "
+                f"{count - len(trained_on) - held_out} of them, copies of held-out images, are left out"
+            )
+        return inliers.subset(trained_on), inliers.subset(chosen)
 
     @property
     def iterations(self) -> int:
@@ -198,9 +220,9 @@ class OneClassData(LightningDataModule, ABC):
         """The training images in order, each once; of several processes, one's part of them."""
         return self._in_order(self.train, process, processes)
 
-    def calibration_loader(self) -> DataLoader[Batch]:
-        """The held-out normal images in order; no batch if there are none."""
-        return self._in_order(self.calibration)
+    def calibration_loader(self, process: int = 0, processes: int = 1) -> DataLoader[Batch]:
+        """The held-out normal images in order, if there are any; of several processes, one's part of them."""
+        return self._in_order(self.calibration, process, processes)
 
     def test_loader(self, process: int = 0, processes: int = 1) -> DataLoader[Batch]:
         """The test images in order; of several processes, one's part of them.

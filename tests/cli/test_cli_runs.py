@@ -41,6 +41,7 @@ def test_a_run_leaves_config_result_scores_pictures_log_and_detector(trained: Pa
         "log/hparams.yaml",
         "figures/losses.png",
         "figures/roc.png",
+        "figures/explanation.png",
         "figures/scores_by_class.png",
         "figures/most_anomalous.png",
         "figures/least_anomalous.png",
@@ -141,7 +142,7 @@ def test_predicting_the_test_files_gives_their_test_scores(command, tmp_path: Pa
     written = {row["name"]: float(row["csi_ens"]) for row in rows_of(folder / "scores.csv")}
     detector = Detector.load(folder)
     paths = [tmp_path / "set" / name for name in written]
-    predictions = list(detector.predict(paths, batch_size=5))
+    predictions = list(detector.examine(paths, batch_size=5))
     scores = [prediction.scores[detector.primary] for prediction in predictions]
     assert scores == pytest.approx(list(written.values()), rel=1e-3, abs=1e-3)
 

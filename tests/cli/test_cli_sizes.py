@@ -1,0 +1,113 @@
+"""How large a training is: by the device, by a budget, by the minutes it may take."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from anomaly_gan.cli import sizes
+from anomaly_gan.cli.messages import with_minutes
+from anomaly_gan.cli.sizes import _two_digits, check_minutes
+from anomaly_gan.errors import UserError
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    (tmp_path / "good").mkdir()
+    for i in range(40):
+        pixels = np.random.default_rng(i).integers(0, 255, (20, 24), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "good" / f"{i}.png")
+    return tmp_path / "good"
+
+
+def only_run(name: str) -> Path:
+    (run,) = Path("runs", name).iterdir()
+    return run
+
+
+def test_a_folder_needs_nothing_but_its_path(command, good: Path) -> None:
+    outcome = command("train", "data=folder", "data.root=good", "schedule.total_images=64")
+    assert outcome.code == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert "width=16: by rule, on a CPU" in lines
+    assert "40 normal training images, no test images" in lines
+    config = OmegaConf.load(only_run("folder") / "config.yaml")
+    assert (config.width, config.method.width, config.method.networks.width) == (16, 16, 16)
+    assert config.data.image_size == 32
+    predicted = command("predict", f"checkpoint={only_run('folder')}", "inputs=good")
+    assert predicted.code == 0
+
+
+def test_what_nobody_gives_follows_the_device(command) -> None:
+    settings = ("trainer.accelerator=cpu", "data.limit=1", "batch_size=8")  # refused after the choice
+    outcome = command("train", *settings)
+    assert "schedule.total_images=30000: by rule, on a CPU" in outcome.out
+    given = command("train", *settings, "width=8", "schedule.total_images=8")
+    assert "by rule" not in given.out
+
+
+@pytest.mark.parametrize(
+    ("budget", "images", "width"), [("fast", 6000, 16), ("standard", 30000, 16), ("paper", 400000, 64)]
+)
+def test_a_budget_sets_the_size_of_any_experiment(command, budget: str, images: int, width: int) -> None:
+    outcome = command("train", "experiment=digits_demo", f"budget={budget}", "--cfg", "job", "--resolve")
+    config = OmegaConf.create(outcome.out)
+    assert (config.data.total_images, config.method.width) == (images, width)
+    header = command("train", "--help").out
+    assert "budget=fast|standard|paper|10min" in header
+
+
+def test_a_run_sized_by_minutes_can_be_repeated_by_its_number_of_images(
+    command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = sizes._time_iterations
+    # As on a slow machine, so that a busy one makes little difference.
+    monkeypatch.setattr(sizes, "_time_iterations", lambda *a: (5.0, timed(*a)[1]))
+    settings = ("train", "debug=fast", "ablation=csi_g", "callbacks.learning_curve.at_iterations=[]")
+    outcome = command(*settings, "budget=2min", "name=timed")
+    assert outcome.code == 0, outcome.err
+    config = OmegaConf.load(only_run("timed") / "config.yaml")
+    result = json.loads((only_run("timed") / "result.json").read_text())
+    assert config.schedule.minutes is None
+    images = config.schedule.total_images
+    assert f"schedule.total_images={images}: by timing, for 2 minutes in all" in outcome.out
+    assert images == config.data.total_images == result["iterations"] * config.batch_size
+    assert 4 < result["iterations"] < 120 / 5
+    again = command(*settings, f"schedule.total_images={images}", "name=again")
+    assert again.code == 0, again.err
+    scores = [(only_run(name) / "scores.csv").read_text() for name in ("timed", "again")]
+    assert scores[0] == scores[1]
+
+
+def test_too_few_minutes_are_refused(command) -> None:
+    outcome = command("train", "debug=fast", "budget=0.01min")
+    assert outcome.code == 2
+    assert "schedule.minutes=0.01: reading, timing and scoring alone take" in outcome.err
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("minutes", [0, -1, "long", True, float("inf"), float("nan")])
+def test_minutes_that_are_none_are_refused(minutes) -> None:
+    with pytest.raises(UserError, match=r"schedule\.minutes"):
+        check_minutes(minutes, 1)
+
+
+def test_minutes_are_for_one_process() -> None:
+    check_minutes(None, 2)
+    check_minutes(1.5, 1)
+    with pytest.raises(UserError, match="one process"):
+        check_minutes(1, 2)
+
+
+@pytest.mark.parametrize(("value", "rounded"), [(0.5, 0), (7.9, 7), (99.9, 99), (101.0, 100), (1987.0, 1900)])
+def test_iterations_are_rounded_down_to_two_digits(value: float, rounded: int) -> None:
+    assert _two_digits(value) == rounded
+
+
+def test_a_budget_of_time_is_a_setting() -> None:
+    assert with_minutes(["budget=10min", "data=digits", "budget=fast"]) == [
+        "schedule.minutes=10", "data=digits", "budget=fast",
+    ]  # fmt: skip

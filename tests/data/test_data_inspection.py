@@ -1,0 +1,110 @@
+"""A folder is looked at before the training: what is there, and what is done about it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomaly_gan.data.folder import Folder
+from anomaly_gan.data.inspection import Inspection, choose_side
+
+
+def image(seed: int, mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for part in ("train/good", "test/good", "test/dent"):
+        (tmp_path / part).mkdir(parents=True)
+    for i in range(6):
+        image(i).save(tmp_path / "train" / "good" / f"{i}.png")
+    image(6, "L", (100, 80)).save(tmp_path / "train" / "good" / "6.jpg")
+    image(7, "P").save(tmp_path / "train" / "good" / "7.png")
+    image(8, "RGBA").save(tmp_path / "train" / "good" / "8.png")
+    Image.fromarray(np.full((20, 20), 60_000, np.uint16)).save(tmp_path / "train" / "good" / "9.tif")
+    for i, copy in enumerate(["train/good/copy", "train/good/again", "test/good/leak"]):
+        (tmp_path / f"{copy}.png").write_bytes((tmp_path / "train" / "good" / f"{i // 2}.png").read_bytes())
+    image(20).save(tmp_path / "test" / "dent" / "20.png")
+    (tmp_path / "train" / "good" / "broken.png").write_bytes(b"no image")
+    return tmp_path
+
+
+def folder(root: Path, **options) -> Folder:
+    shared = {"normal_class": 0, "batch_size": 1, "total_images": 4}
+    return Folder(root=root, **shared | options)
+
+
+def test_a_folder_is_told_in_a_few_lines(root: Path) -> None:
+    lines = folder(root, image_size=None).preview()
+    text = "\n".join(lines)
+    assert len(lines) == 6
+    assert "13 normal training images, 2 test images" in text
+    assert "sizes: 20x20 to 100x80, in the middle 40x30; become 32x32 (by rule" in text
+    assert "8 RGB, 1 grey, 1 palette, 1 RGB with alpha, 1 grey with 16 bits" in text
+    assert "10 PNG, 1 JPEG, 1 TIFF" in text
+    assert "exact copies: 2" in text
+    assert "copies of training images: test/good/leak.png" in text
+    assert "cannot be read: train/good/broken.png; the training will stop" in text
+    assert "left out" in folder(root, image_size=64, on_corrupt="skip").preview()[-1]
+    assert "become 64x64 (asked for" in "\n".join(folder(root, image_size=64).preview())
+
+
+def test_normal_images_of_one_size_are_told_so(tmp_path: Path) -> None:
+    for i in range(3):
+        image(i).save(tmp_path / f"{i}.png")
+    lines = folder(tmp_path).preview()
+    assert lines[0] == "3 normal training images, no test images"
+    assert "size: all 40x30" in lines[1]
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("short_sides", "side"),
+    [([28], 32), ([32, 32, 500], 32), ([33], 48), ([64], 64), ([65], 64), ([1000, 2000], 64), ([], 64)],
+)
+def test_the_side_follows_the_median_of_the_images(short_sides: list[int], side: int) -> None:
+    assert choose_side(short_sides) == side
+
+
+def test_the_side_by_rule_is_the_side_of_the_images(root: Path) -> None:
+    data = folder(root, image_size=None, on_corrupt="skip")
+    data.setup()
+    assert data.image_size == data.describe()["image_size"] == 32
+    assert data.train[[0]].images.shape[-2:] == (32, 32)
+
+
+def test_a_file_that_is_not_there_is_unreadable(tmp_path: Path) -> None:
+    assert Inspection.of(tmp_path, ["nowhere.png"], []).unreadable == ["nowhere.png"]
+
+
+@pytest.mark.parametrize("memory_limit_gib", [1.0, 0.0])  # in memory, and streamed
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_of_an_image_are_never_on_both_sides(
+    tmp_path: Path, seed: int, memory_limit_gib: float
+) -> None:
+    for i in range(40):
+        image(i % 25, size=(16, 16)).save(tmp_path / f"{i:02d}.png")  # 15 have a copy
+    data = folder(
+        tmp_path, image_size=16, calibration_fraction=0.4, seed=seed, memory_limit_gib=memory_limit_gib
+    )
+    data.setup()
+    trained = {int(Path(name).stem) % 25 for name in data.train.names}
+    held_out = [int(Path(name).stem) % 25 for name in data.calibration.names]
+    assert len(held_out) == len(set(held_out)) == 10
+    assert trained.isdisjoint(held_out)
+    assert trained | set(held_out) == set(range(25))
+    left_out = 40 - len(data.train) - len(data.calibration)
+    assert left_out == sum(number < 15 for number in held_out)
+    (note,) = data.notes
+    assert note.startswith(f"15 of 40 normal images are exact copies of others; {left_out} of them")
+
+
+def test_images_that_are_all_alike_are_trained_on(tmp_path: Path) -> None:
+    for i in range(5):
+        image(0).save(tmp_path / f"{i}.png")
+    data = folder(tmp_path, calibration_fraction=0.5)
+    data.setup()
+    assert (len(data.train), len(data.calibration)) == (5, 0)
