@@ -213,7 +213,7 @@ def complete() -> None:
     if len(words) < 3 and "query" in sys.argv[-1]:
         print("\n".join(name for name in COMMANDS if name.startswith(command)))
         return
-    if command in READ_RESULTS:
+    if command in ("report", "compare"):
         return  # they take folders, which the shell knows
     if command not in COMMANDS:
         command = "train"
@@ -223,4 +223,4 @@ def complete() -> None:
             int(os.environ.get("COMP_POINT", len(line))) - len(line) + len(taken_out)
         )
         os.environ["COMP_LINE"] = taken_out
-    run(command, sys.argv[1:])
+    run("train" if command == "search" else command, sys.argv[1:])

@@ -32,7 +32,7 @@ What is maximised: the AUROC of held-out normal images against images pieced tog
 is looked at. The same command goes on where an earlier one ended."""
 
 EPILOG = """\
-example:
+Examples:
   anomaly-gan search experiment=digits_demo schedule.total_images=3200 ablation=csi,full \\
       optimizer.learning_rate='tag(log, interval(1e-4, 1e-2))' --trials 20"""
 
