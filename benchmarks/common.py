@@ -76,7 +76,10 @@ def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
     """A whole training configuration, resolved, in plain containers."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config: Any = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
+        composed = compose("train", list(overrides))
+    composed.width = composed.width or 64  # the paper's where nothing is said, whatever the device
+    composed.schedule.total_images = composed.schedule.total_images or 400_000
+    config: Any = OmegaConf.to_container(composed, resolve=True)
     return config
 
 

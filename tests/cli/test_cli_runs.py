@@ -163,6 +163,9 @@ def test_normal_images_alone_train_a_detector_without_auroc(command, tmp_path: P
     assert result["auroc_absent_because"] == "there is no test set"
     assert (folder / "detector.ckpt").exists()
     assert "absent" in outcome.out
+    # The side by rule would be 32; the detector's holds.
+    again = command("evaluate", f"checkpoint={folder}", "data=folder", "data.root=good", "paths.runs=again")
+    assert again.code == 0, again.err
 
 
 def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
