@@ -61,9 +61,9 @@ class AugmentDraws:
     def __len__(self) -> int:
         return len(self.jitter)
 
-    def repeat_interleave(self, times: int) -> "AugmentDraws":
+    def repeat_rows(self, times: int) -> "AugmentDraws":
         """Row 0 for the first `times` images, row 1 for the next, and so on."""
-        return self._map(lambda field: field.repeat_interleave(times, 0))
+        return self._map(lambda field: repeat_rows(field, times))
 
     def to(self, target: torch.device | torch.dtype) -> "AugmentDraws":
         """On another device, or with the real-valued parameters in another precision."""
@@ -202,3 +202,11 @@ def _jitter(images: Images, draws: AugmentDraws) -> Images:
 
 def _between(uniform: Tensor, low: float, high: float) -> Tensor:
     return low + (high - low) * uniform
+
+
+def repeat_rows(values: Tensor, times: int) -> Tensor:
+    """Every row `times` times, one after the other: [n, ...] -> [n * times, ...].
+
+    `repeat_interleave`, which torch 2.15 exports to ONNX wrongly where `times` is the size of a batch.
+    """
+    return values.unsqueeze(1).expand(-1, times, *values.shape[1:]).flatten(0, 1)
