@@ -13,9 +13,14 @@ from anomaly_gan.config import build
 from anomaly_gan.errors import UserError
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.safe_load import safe_load
+from anomaly_gan.scoring.calibration import Calibration, Threshold, check_rate
 
 METHOD_PARTS = ("methods", "networks", "transforms", "optimizers")
 """The parts of the package that a method's configuration may name."""
+
+NO_CALIBRATION = (
+    "no calibration: no normal images were held out; train anew with data.calibration_fraction=0.1"
+)
 
 FORMAT = "anomaly_gan detector 1"
 
@@ -45,6 +50,8 @@ class Checkpoint:
     data: dict[str, Any]
     """`OneClassData.describe()`: dataset, normal class, image size, channels."""
     state_dict: dict[str, torch.Tensor]
+    calibration: Calibration | None = None
+    """Scores of the normal images that were held out; None where none were, or in a file from before."""
 
     def build(self) -> AnomalyDetector:
         """The detector, on the CPU, in evaluation mode, ready to score.
@@ -61,6 +68,30 @@ class Checkpoint:
             ) from mismatch
         return detector.eval()
 
+    @property
+    def false_positive_rate(self) -> float:
+        """What the run that wrote it asked for."""
+        return check_rate(self.config.get("threshold", {}).get("false_positive_rate", 0.01))
+
+    def threshold(self, score: str, rate: float | None) -> Threshold | None:
+        """The threshold of `score` for a false positive rate.
+
+        Args:
+            score: its name.
+            rate: None for the run's own, or the smallest that can be promised where that one cannot be; then
+                there is no threshold where no images were held out.
+
+        Raises:
+            UserError: `rate` cannot be promised, or no images were held out.
+        """
+        if self.calibration is None:
+            if rate is None:
+                return None
+            raise UserError(f"threshold.false_positive_rate={rate:g}: {self.path} has {NO_CALIBRATION}")
+        if rate is None:
+            return self.calibration.threshold(score, self.calibration.possible_rate(self.false_positive_rate))
+        return self.calibration.threshold(score, check_rate(rate))
+
 
 def build_method(config: Mapping[str, Any], data: Mapping[str, Any]) -> AnomalyDetector:
     """The untrained method that `config` describes, for the data set described by `data`."""
@@ -74,13 +105,21 @@ def build_method(config: Mapping[str, Any], data: Mapping[str, Any]) -> AnomalyD
     )
 
 
-def save(path: Path, detector: AnomalyDetector, config: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+def save(
+    path: Path,
+    detector: AnomalyDetector,
+    config: Mapping[str, Any],
+    data: Mapping[str, Any],
+    calibration: Calibration | None,
+) -> None:
     """Write a detector file at `path`, whole or not at all; `config` and `data` are plain containers."""
+    held_out = {} if calibration is None else calibration.scores
     content = {
         "format": FORMAT,
         "config": dict(config),
         "data": dict(data),
         "state_dict": {name: value.detach().cpu() for name, value in detector.state_dict().items()},
+        "calibration": {name: torch.from_numpy(scores) for name, scores in held_out.items()},
     }
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
@@ -113,7 +152,9 @@ def read(path: str | Path) -> Checkpoint:
     lacking = _lacking(content)
     if lacking:
         raise UserError(f"checkpoint={path}: damaged: {lacking} is missing; give another detector.ckpt")
-    return Checkpoint(path, content["config"], content["data"], content["state_dict"])
+    held_out = content.get("calibration")  # absent in files from before it was kept
+    calibration = Calibration.of({name: s.numpy() for name, s in held_out.items()}) if held_out else None
+    return Checkpoint(path, content["config"], content["data"], content["state_dict"], calibration)
 
 
 def _lacking(content: Mapping[str, Any]) -> str | None:
@@ -126,4 +167,16 @@ def _lacking(content: Mapping[str, Any]) -> str | None:
                 return f"{part}.{key}"
     if not all(isinstance(value, torch.Tensor) for value in content["state_dict"].values()):
         return "a tensor of state_dict"
+    held_out = content.get("calibration", {})
+    if not isinstance(held_out, dict) or not all(_is_scores(scores) for scores in held_out.values()):
+        return "scores of calibration"
+    if len({len(scores) for scores in held_out.values()}) > 1:
+        return "part of calibration"
     return None
+
+
+def _is_scores(value: Any) -> bool:
+    """Whether `value` is what `save` keeps of a score: numbers in a row."""
+    if not isinstance(value, torch.Tensor) or value.dtype != torch.float64:
+        return False
+    return value.ndim == 1 and len(value) > 0 and bool(value.isfinite().all())

@@ -17,8 +17,9 @@ from anomaly_gan.errors import UserError
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.metrics.auroc import auroc
 from anomaly_gan.progress import track
+from anomaly_gan.scoring.calibration import Calibration
 from anomaly_gan.transforms.convert import to_float
-from anomaly_gan.types import Images
+from anomaly_gan.types import Images, Scores
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,8 @@ def score_test_set(detector: AnomalyDetector, data: OneClassData) -> TestScores 
     if data.test is None:
         return None
     start = time.perf_counter()
-    loader = data.test_loader(rank(), world_size())
-    scored = [
-        detector.score_all(images) for images in FloatBatches(loader, detector.device, "scoring test images")
-    ]
-    scores = {
-        name: gather_unknown(torch.cat([batch[name] for batch in scored])).cpu().numpy().astype(np.float64)
-        for name in scored[0]
-    }
+    scored = _score(detector, data.test_loader(rank(), world_size()), "scoring test images")
+    scores = {name: _as_array(gather_unknown(values)) for name, values in scored.items()}
     check_finite(scores)
     labels = data.test.labels.numpy()
     return TestScores(
@@ -81,6 +76,35 @@ def score_test_set(detector: AnomalyDetector, data: OneClassData) -> TestScores 
         names=data.test.names,
         seconds=time.perf_counter() - start,
     )
+
+
+def calibrate(detector: AnomalyDetector, data: OneClassData) -> Calibration | None:
+    """Score the normal images that were held out, each process a part of them; None where none were.
+
+    Raises:
+        UserError: a score is not a number.
+    """
+    if not len(data.calibration):
+        return None
+    shared = len(data.calibration) >= world_size()  # fewer are scored by every process
+    loader = data.calibration_loader(rank(), world_size()) if shared else data.calibration_loader()
+    scored = _score(detector, loader, "scoring held-out images")
+    if shared:
+        scored = {name: gather_unknown(values) for name, values in scored.items()}
+    scores = {name: _as_array(values) for name, values in scored.items()}
+    check_finite(scores)
+    return Calibration.of(scores)
+
+
+def _score(detector: AnomalyDetector, loader: DataLoader[Batch], description: str) -> dict[str, Scores]:
+    """Every score and part of a loader's images, in its order."""
+    scored = [detector.score_all(images) for images in FloatBatches(loader, detector.device, description)]
+    return {name: torch.cat([batch[name] for batch in scored]) for name in scored[0]}
+
+
+def _as_array(values: Scores) -> Float[ndarray, " n"]:
+    """In float64, which holds a float32 exactly."""
+    return values.cpu().numpy().astype(np.float64)
 
 
 def check_finite(scores: Mapping[str, Float[ndarray, " n"]]) -> None:

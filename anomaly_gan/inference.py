@@ -1,84 +1,255 @@
-"""A trained detector in a user's own program."""
+"""A trained detector in a user's own program: `from anomaly_gan import Detector`."""
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float, Int64, UInt8
+from numpy import ndarray
+from torch import Tensor
 
 from anomaly_gan import checkpoint
-from anomaly_gan.data.decode import CorruptImage, decode
+from anomaly_gan.data.decode import CorruptImage
+from anomaly_gan.data.inputs import ManyImages, OneImage, read, read_ahead, separate
+from anomaly_gan.errors import UserError
 from anomaly_gan.methods.base import AnomalyDetector
+from anomaly_gan.scoring.calibration import Threshold
 from anomaly_gan.transforms.convert import to_float
+
+Read = UInt8[Tensor, "channels height width"] | CorruptImage
+"""An image as the detector sees it, or why it could not be read."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the detector says of one file."""
+    """What the detector says of one image."""
 
-    path: Path
+    index: int
+    """The image's place in the input."""
+    path: Path | None
+    """Of its file; None where it came as something else."""
     scores: dict[str, float]
     """Every score and part, higher = more anomalous; empty where the file could not be read."""
+    score: float | None
+    """The one that ranks; None where the file could not be read."""
+    p_value: float | None
+    """How often a normal image scores as high, in (0, 1]; None without calibration."""
+    anomalous: bool | None
+    """Whether the score is above the threshold; None without calibration."""
     error: str | None = None
     """Why the file could not be read."""
 
 
 class Detector:
-    """Scores image files with a trained detector.
+    """Scores images with a trained detector, in the manner of scikit-learn's outlier detectors.
+
+    Wherever images are asked for, these will do, alone or in any sequence, mixed: paths of files; PIL
+    images; numpy arrays [H, W], [H, W, C] or [N, H, W, C]; torch tensors [C, H, W] or [N, C, H, W]. Arrays
+    and tensors hold uint8, or floats in [0, 1] (rounded to 8 bits); C is 1, 3, or 4 with alpha. Every one
+    goes the way of a file: any size and mode becomes the detector's, and the array of a file's pixels gets
+    the file's score, to the bit.
+
+    Several threads may use one detector at once, and get what one would.
+
+    >>> from anomaly_gan import Detector
+    >>> detector = Detector.load(run)                # a run's folder, or its detector.ckpt
+    >>> detector.score([path, path]).shape           # higher = more anomalous
+    (2,)
+    >>> detector.predict(path).tolist() in ([1], [-1])   # scikit-learn's: +1 normal, -1 anomalous
+    True
+    >>> for found in detector.examine([path, "nowhere.png"]):
+    ...     print(found.index, found.p_value, found.error)  # doctest: +ELLIPSIS
+    0 ... None
+    1 None nowhere.png: not a readable image (no such file)
 
     Args:
         method: trained, with its bank.
         data: how its images were read (`OneClassData.describe()`).
+        threshold: of the primary score; None without calibration.
         device: where it works.
     """
 
-    def __init__(self, method: AnomalyDetector, data: dict[str, Any], device: str | torch.device = "cpu"):
-        self.method = method.to(device)
+    def __init__(
+        self,
+        method: AnomalyDetector,
+        data: dict[str, Any],
+        threshold: Threshold | None = None,
+        device: str | torch.device = "cpu",
+    ):
+        self.method = method.to(device).eval()
         self.form = {key: data[key] for key in ("image_size", "channels", "resize")}
+        self.threshold = threshold
         self.device = torch.device(device)
 
     @classmethod
-    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "Detector":
+    def load(
+        cls, path: str | Path, device: str | torch.device = "cpu", false_positive_rate: float | None = None
+    ) -> "Detector":
         """From a run's folder or its detector.ckpt.
 
+        Args:
+            path: of it.
+            device: where to work.
+            false_positive_rate: of normal images that may be called anomalous, in (0, 1); None: what the
+                detector was trained with, or the smallest that its held-out images can promise.
+
         Raises:
-            UserError: there is no such file, or it is no detector.
+            UserError: there is no such file, it is no detector, or that rate cannot be promised.
         """
         file = checkpoint.read(path)
-        return cls(file.build(), file.data, device)
+        method = file.build()
+        return cls(method, file.data, file.threshold(method.primary, false_positive_rate), device)
 
     @property
     def primary(self) -> str:
         """The score that ranks."""
         return self.method.primary
 
-    def predict(self, paths: Iterable[str | Path], batch_size: int = 256) -> Iterator[Prediction]:
-        """Score image files of any mode and size, in order; a file that cannot be read says so itself.
+    @cached_property
+    def score_names(self) -> list[str]:
+        """The names of all scores and parts."""
+        blank = torch.zeros(1, self.form["channels"], *[self.form["image_size"]] * 2, device=self.device)
+        return list(self.method.score_all(blank))
+
+    @property
+    def offset_(self) -> float:
+        """scikit-learn's: `decision_function` = `score_samples` - `offset_`; minus the threshold.
+
+        Raises:
+            UserError: the detector has no calibration.
+        """
+        return -self._needed_threshold().value
+
+    def score(self, images: ManyImages, batch_size: int = 256) -> Float[ndarray, " n"]:
+        """The anomaly score of each image, [n]: higher = more anomalous.
 
         Args:
-            paths: of the files.
-            batch_size: images read and scored at a time.
-        """
-        waiting = [Path(path) for path in paths]
-        for start in range(0, len(waiting), batch_size):
-            yield from self._predict(waiting[start : start + batch_size])
+            images: see the class.
+            batch_size: images scored at a time.
 
-    def _predict(self, paths: list[Path]) -> Iterator[Prediction]:
-        images, errors = [], {}
-        for path in paths:
-            try:
-                images.append(decode(path, **self.form))
-            except CorruptImage as corrupt:
-                errors[path] = str(corrupt)
-        scores: dict[str, list[float]] = {}
-        if images:
-            batch = to_float(torch.stack(images).to(self.device))
-            scores = {name: values.tolist() for name, values in self.method.score_all(batch).items()}
-        row = 0
-        for path in paths:
-            if path in errors:
-                yield Prediction(path, {}, errors[path])
-            else:
-                yield Prediction(path, {name: values[row] for name, values in scores.items()})
-                row += 1
+        Raises:
+            UserError: an image cannot be read.
+        """
+        scores = []
+        for batch in self._batches(images, batch_size):
+            for _, image in batch:
+                if isinstance(image, CorruptImage):
+                    raise image
+            scores.append(
+                self._score_all([image for _, image in batch if isinstance(image, Tensor)])[self.primary]
+            )
+        return np.concatenate(scores) if scores else np.empty(0)
+
+    def score_samples(self, images: ManyImages, batch_size: int = 256) -> Float[ndarray, " n"]:
+        """scikit-learn's: minus `score`, so that higher = more normal."""
+        return -self.score(images, batch_size)
+
+    def decision_function(self, images: ManyImages, batch_size: int = 256) -> Float[ndarray, " n"]:
+        """scikit-learn's: threshold - score; negative = anomalous.
+
+        Raises:
+            UserError: an image cannot be read, or the detector has no calibration.
+        """
+        return self._needed_threshold().value - self.score(images, batch_size)
+
+    def predict(self, images: ManyImages, batch_size: int = 256) -> Int64[ndarray, " n"]:
+        """scikit-learn's: +1 for a normal image, -1 for an anomalous one, [n].
+
+        Raises:
+            UserError: an image cannot be read, or the detector has no calibration.
+        """
+        threshold = self._needed_threshold()
+        return np.where(threshold.anomalous(self.score(images, batch_size)), -1, 1)
+
+    def examine(self, images: ManyImages, batch_size: int = 256) -> Iterator[Prediction]:
+        """All that can be said of each image, in order, as it is known; a file that cannot be read says so
+        itself.
+
+        Files are read ahead by threads, a few batches at most: any number of images takes the same memory.
+
+        Args:
+            images: see the class; an iterator is drawn from as images are needed.
+            batch_size: images scored at a time.
+
+        Raises:
+            UserError: something other than a file cannot be taken for an image.
+        """
+        index = 0
+        for batch in self._batches(images, batch_size):
+            tensors = [image for _, image in batch if isinstance(image, Tensor)]
+            rows = iter(self._examined(tensors))
+            for given, image in batch:
+                path = Path(given) if isinstance(given, str | os.PathLike) else None
+                if isinstance(image, CorruptImage):
+                    yield Prediction(index, path, {}, None, None, None, str(image))
+                else:
+                    yield Prediction(index, path, *next(rows))
+                index += 1
+
+    def _examined(
+        self, images: list[Tensor]
+    ) -> Iterator[tuple[dict[str, float], float, float | None, bool | None]]:
+        """scores, score, p_value and anomalous of each image."""
+        if not images:
+            return
+        scores = self._score_all(images)
+        primary = scores[self.primary]
+        p_values, anomalous = [None] * len(images), [None] * len(images)
+        if self.threshold is not None:
+            p_values = self.threshold.p_values(primary).tolist()
+            anomalous = self.threshold.anomalous(primary).tolist()
+        for row in range(len(images)):
+            of_row = {name: float(values[row]) for name, values in scores.items()}
+            yield of_row, of_row[self.primary], p_values[row], anomalous[row]
+
+    def _batches(self, images: ManyImages, batch_size: int) -> Iterator[list[tuple[OneImage, Read]]]:
+        check_batch_size(batch_size)
+        return read_ahead(separate(images), self._read, batch_size)
+
+    def _read(self, image: OneImage) -> Read:
+        try:
+            return read(image, **self.form)
+        except CorruptImage as corrupt:
+            return corrupt
+
+    def _score_all(self, images: list[Tensor]) -> dict[str, Float[ndarray, " n"]]:
+        """Every score and part; float64, which holds a float32 exactly."""
+        batch = to_float(torch.stack(images).to(self.device))
+        return {
+            name: values.cpu().numpy().astype(np.float64)
+            for name, values in self.method.score_all(batch).items()
+        }
+
+    def _needed_threshold(self) -> Threshold:
+        if self.threshold is None:
+            raise UserError(
+                f"the detector has {checkpoint.NO_CALIBRATION}; score() and examine() work without"
+            )
+        return self.threshold
+
+    def __sklearn_tags__(self) -> Any:
+        """For scikit-learn's own tools: an outlier detector, fitted, whose X are images."""
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="outlier_detector",
+            target_tags=TargetTags(required=False),
+            input_tags=InputTags(two_d_array=False, three_d_array=True, string=True),
+            requires_fit=False,
+        )
+
+
+def check_batch_size(batch_size: Any) -> int:
+    """`batch_size`, where it is one.
+
+    Raises:
+        UserError: it is no whole number of at least 1.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise UserError(f"batch_size={batch_size}: expected a whole number of at least 1")
+    return batch_size

@@ -1,17 +1,17 @@
 """One schema for what a run found: written by a run, read by all else."""
 
 import csv
-import io
 import json
 import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from anomaly_gan import __version__
 
@@ -62,6 +62,9 @@ class RunResult:
     """How near synthetic images come to real ones (`metrics.generator.generator_quality`)."""
     auroc_parts_interval: dict[str, Interval | None] = field(default_factory=dict)
     """As `auroc_interval`, by part; empty in results written before it was kept."""
+    calibration: dict[str, Any] | None = None
+    """Of the primary score's threshold (`runs.calibration_entry`); null where no images were held out, and in
+    results written before it was kept."""
     notes: list[str] = field(default_factory=list)
     """What the run warned of."""
 
@@ -77,11 +80,12 @@ class RunResult:
         return path
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text` so that a reader, or a crash, meets the old or the new, never a half."""
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[str]]:
+    """A file to write that becomes `path` when all is written: never does one meet the half of it."""
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
-            file.write(text)
+            yield file
             file.flush()
             os.fsync(file.fileno())
             os.chmod(file.name, 0o644)
@@ -91,14 +95,24 @@ def write_atomically(path: Path, text: str) -> None:
             raise
 
 
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by `text`, whole or not at all."""
+    with replacing(path) as file:
+        file.write(text)
+
+
 def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Write `columns`, by header, as CSV; floats keep nine significant digits (all of a float32)."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in zip(*columns.values(), strict=True):
-        writer.writerow([f"{value:.9g}" if isinstance(value, float) else value for value in row])
-    write_atomically(path, text.getvalue())
+    """Write `columns`, by header, as CSV, whole or not at all."""
+    with replacing(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for row in zip(*columns.values(), strict=True):
+            writer.writerow(as_cells(row))
+
+
+def as_cells(row: Iterable[Any]) -> list[Any]:
+    """What a row of a CSV says: floats with nine significant digits, which is all of a float32."""
+    return [f"{value:.9g}" if isinstance(value, float) else value for value in row]
 
 
 def versions() -> dict[str, str]:

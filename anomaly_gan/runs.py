@@ -12,13 +12,22 @@ import numpy as np
 from anomaly_gan import checkpoint, generation
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.distributed import rank
-from anomaly_gan.evaluation import TestScores, check_finite, fit_scorer, score_test_set, why_no_auroc
+from anomaly_gan.evaluation import (
+    TestScores,
+    calibrate,
+    check_finite,
+    fit_scorer,
+    score_test_set,
+    why_no_auroc,
+)
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.methods.raw_pixels import RawPixels
 from anomaly_gan.metrics.auroc import bootstrap_interval
+from anomaly_gan.metrics.false_alarms import expected_rates
 from anomaly_gan.metrics.generator import FeatureNetwork
 from anomaly_gan.reporting import figures
 from anomaly_gan.results import RESULT_FILE, SCORES_FILE, RunResult, machine, versions, write_csv
+from anomaly_gan.scoring.calibration import DECISION, Calibration, Threshold, check_rate, images_needed
 from anomaly_gan.scoring.scores import PARTS
 from anomaly_gan.transforms.convert import to_float
 
@@ -40,8 +49,9 @@ def finish(
     notes: Sequence[str] = (),
     feature_network: FeatureNetwork | None = None,
     already_fitted: bool = False,
+    calibration: Calibration | None = None,
 ) -> RunResult | None:
-    """Fit the scorer, score the test set and write detector, scores, pictures and `result.json`.
+    """Fit the scorer, score held-out and test images; write detector, scores, pictures and `result.json`.
 
     Several processes score together; the first one writes, and the others get None.
 
@@ -58,6 +68,7 @@ def finish(
         notes: what the training warned of.
         feature_network: with whose features synthetic images are compared to real ones; None: they are not.
         already_fitted: the detector comes from a file and has its bank.
+        calibration: likewise from the file.
 
     Raises:
         UserError: its scores are not numbers; nothing is written then.
@@ -73,13 +84,26 @@ def finish(
             fit_scorer(detector, data)
         notes += [str(warning.message) for warning in caught]
         seconds["fit_scorer"] = time.perf_counter() - start
+        start = time.perf_counter()
+        calibration = calibrate(detector, data)
+        seconds["calibrate"] = time.perf_counter() - start
+    asked = check_rate(config["threshold"]["false_positive_rate"])
+    threshold = None
+    if calibration is not None:
+        threshold = calibration.threshold(detector.primary, calibration.possible_rate(asked))
+        if threshold.rate > asked:
+            notes.append(
+                f"{calibration.count} held-out images promise a false positive rate of {threshold.rate:.2g} "
+                f"at best, so the threshold is for that; {asked:g} takes {images_needed(asked)} of them "
+                "(data.calibration_fraction)"
+            )
     scored = score_test_set(detector, data)
     if scored is None:
         one = detector.score_all(to_float(data.train[[0]].images.to(detector.device)))
         check_finite({name: values.cpu().numpy() for name, values in one.items()})
     if rank() == 0 and not already_fitted:
         # Not before its scores are known to be numbers.
-        checkpoint.save(folder / DETECTOR_FILE, detector, config, data.describe())
+        checkpoint.save(folder / DETECTOR_FILE, detector, config, data.describe(), calibration)
     if scored is not None:
         seconds["score"] = scored.seconds
         raw = RawPixels().to(detector.device)
@@ -93,7 +117,7 @@ def finish(
         return None
     aurocs: dict[str, float | None]
     if scored is not None:
-        write_scores(folder, scored, data)
+        write_scores(folder, scored, data, detector.primary, threshold)
         aurocs = scored.aurocs()
         intervals = {name: bootstrap_interval(scored.scores[name], scored.anomalous) for name in aurocs}
     else:
@@ -113,6 +137,9 @@ def finish(
         images_per_second["train"] = trained_images / seconds["train"]
     if scored is not None:
         images_per_second["score"] = len(scored.names) / scored.seconds
+    entry = None
+    if threshold is not None:
+        entry = calibration_entry(threshold, asked, detector.primary, scored)
     result = RunResult(
         dataset=data.name,
         normal_class=data.class_names[data.normal_index],
@@ -137,6 +164,7 @@ def finish(
         machine=machine(),
         command=" ".join(sys.argv),
         generator=generator,
+        calibration=entry,
         notes=notes,
     )
     pictures = folder / FIGURES_FOLDER
@@ -151,13 +179,53 @@ def finish(
     return result
 
 
-def write_scores(folder: Path, scored: TestScores, data: OneClassData) -> None:
-    """One row a test image: its name, class, whether it is anomalous, every score and part."""
+def calibration_entry(
+    threshold: Threshold, asked: float, primary: str, scored: TestScores | None
+) -> dict[str, Any]:
+    """What `result.json` says of the threshold; rates in [0, 1].
+
+    `false_alarms` and `found` count what was tested; null where there is nothing to test.
+    """
+    entry: dict[str, Any] = {
+        "score": primary,
+        "held_out": len(threshold.held_out),
+        "false_positive_rate_asked": asked,
+        "false_positive_rate": threshold.rate,
+        "threshold": threshold.value,
+        "false_alarms": None,
+        "found": None,
+    }
+    if scored is None:
+        return entry
+    above = threshold.anomalous(scored.scores[primary])
+    for name, tested in (("false_alarms", ~scored.anomalous), ("found", scored.anomalous)):
+        if tested.any():
+            entry[name] = {"tested": int(tested.sum()), "rate": float(above[tested].mean())}
+    if entry["false_alarms"] is not None:
+        entry["false_alarms"]["expected_interval"] = expected_rates(
+            len(threshold.held_out), threshold.allowed, entry["false_alarms"]["tested"]
+        )
+    return entry
+
+
+def write_scores(
+    folder: Path, scored: TestScores, data: OneClassData, primary: str, threshold: Threshold | None
+) -> None:
+    """One row a test image: name, class, whether it is anomalous, p-value and decision, every score and part.
+
+    p-value and decision are the primary score's, and empty where there is no threshold.
+    """
     columns: dict[str, Any] = {
         "name": scored.names,
         "class": [data.class_names[label] for label in scored.labels],
         "anomalous": scored.anomalous.astype(int).tolist(),
+        "p_value": [None] * len(scored.names),
+        "decision": [None] * len(scored.names),
     }
+    if threshold is not None:
+        above = threshold.anomalous(scored.scores[primary]).tolist()
+        columns["p_value"] = threshold.p_values(scored.scores[primary]).tolist()
+        columns["decision"] = [DECISION[flag] for flag in above]
     write_csv(folder / SCORES_FILE, columns | {name: v.tolist() for name, v in scored.scores.items()})
 
 
@@ -204,6 +272,7 @@ def summary(result: RunResult, folder: Path) -> str:
             spread = f"  ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else ""
             mark = "  <- ranks" if name == result.primary else ""
             lines.append(f"  {name:<30} {100 * value:5.1f}{spread}{mark}")
+    lines += _of_threshold(result.calibration)
     if result.generator is not None:
         floor = result.generator["floor"] or {}
         lines.append("synthetic images (beside: real test images of the class)")
@@ -217,3 +286,19 @@ def summary(result: RunResult, folder: Path) -> str:
         f"detector:  {folder / DETECTOR_FILE}" if (folder / DETECTOR_FILE).exists() else "",
     ]
     return "\n".join(line for line in lines if line)
+
+
+def _of_threshold(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return ["threshold: none, no normal images were held out (data.calibration_fraction)"]
+    lines = [
+        f"threshold: {found['score']} above {found['threshold']:.4g} is anomalous; promised: at most "
+        f"{found['false_positive_rate']:.2%} false alarms ({found['held_out']} held-out images)"
+    ]
+    for key, what in (("false_alarms", "false alarms in {} normal"), ("found", "found of {} anomalous")):
+        if found[key] is not None:
+            spread = found[key].get("expected_interval")
+            beside = f"  (95 % of such tests: {spread[0]:.2%} to {spread[1]:.2%})" if spread else ""
+            what = what.format(found[key]["tested"]) + " test images"
+            lines.append(f"  {what:<42} {found[key]['rate']:7.2%}{beside}")
+    return lines

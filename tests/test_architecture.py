@@ -59,7 +59,7 @@ SHARED = {"randomness", "sharding", "distributed"}
          | {"optimizers", "data"} | SHARED),
         ("reporting", {"results"}),
         ("results", set()),
-        ("inference", {"checkpoint", "data", "methods", "transforms"}),
+        ("inference", {"checkpoint", "data", "methods", "scoring", "transforms"}),
     ],
 )  # fmt: skip
 def test_a_part_imports_only_what_lies_before_it(part: str, allowed: set[str]) -> None:

@@ -1,6 +1,7 @@
 """anomaly-gan evaluate."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from anomaly_gan.data.module import OneClassData, class_index
 from anomaly_gan.device import choose
 from anomaly_gan.errors import UserError
 from anomaly_gan.metrics.generator import feature_network
+from anomaly_gan.scoring.calibration import check_rate
 
 
 def main(config: DictConfig, folder: Path) -> int:
@@ -22,13 +24,17 @@ def main(config: DictConfig, folder: Path) -> int:
     file = checkpoint.read(plain["checkpoint"])
     _same_class(plain["normal_class"], file)
     data_config = _data_config(plain, file)
+    asked = plain["threshold"]["false_positive_rate"]
+    rate = file.false_positive_rate if asked is None else check_rate(asked)
     data = build(data_config, "data", ("data",))
     data.setup()
     _same_data(data, file)
-    trained_with = file.config | {"data": data_config}
+    trained_with = file.config | {"data": data_config, "threshold": {"false_positive_rate": rate}}
     if plain["primary"] is not None:
         trained_with = trained_with | {"method": trained_with["method"] | {"primary": plain["primary"]}}
-    detector = checkpoint.Checkpoint(file.path, trained_with, file.data, file.state_dict).build()
+    detector = replace(file, config=trained_with).build()
+    if asked is not None:
+        file.threshold(detector.primary, rate)  # what cannot be promised is refused
     detector.to(choose(plain["device"]))
     network = feature_network(**plain["generator_metrics"]) if detector.generates else None
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,6 +49,7 @@ def main(config: DictConfig, folder: Path) -> int:
         curve=[],
         feature_network=network,
         already_fitted=True,
+        calibration=file.calibration,
     )
     assert result is not None  # there is one process
     print(runs.summary(result, Path(os.path.relpath(folder))))

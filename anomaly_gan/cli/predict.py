@@ -1,5 +1,7 @@
 """anomaly-gan predict."""
 
+import csv
+import heapq
 import json
 import tempfile
 from collections.abc import Iterable
@@ -9,12 +11,17 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from anomaly_gan.allocator import keep_memory
+from anomaly_gan.checkpoint import NO_CALIBRATION
 from anomaly_gan.data.folder import image_files
 from anomaly_gan.device import choose
 from anomaly_gan.errors import UserError
-from anomaly_gan.inference import Detector, Prediction
+from anomaly_gan.inference import Detector, Prediction, check_batch_size
 from anomaly_gan.progress import track
-from anomaly_gan.results import write_atomically, write_csv
+from anomaly_gan.results import as_cells, replacing
+from anomaly_gan.scoring.calibration import DECISION, check_rate
+
+SHOWN = 10
+"""Images told of in the terminal."""
 
 
 def main(config: DictConfig, folder: Path) -> int:
@@ -24,27 +31,61 @@ def main(config: DictConfig, folder: Path) -> int:
     paths = list(_files(plain["inputs"]))
     if not paths:
         raise UserError("inputs=[]: give an image or a folder, or [several,of,them]")
-    if not isinstance(plain["batch_size"], int) or plain["batch_size"] < 1:
-        raise UserError(f"batch_size={plain['batch_size']}: expected a whole number of at least 1")
+    check_batch_size(plain["batch_size"])
     output = Path(str(plain["output"])).expanduser()
     _check_writable(output)
-    detector = Detector.load(plain["checkpoint"], choose(plain["device"]))
-    predictions = list(
-        track(detector.predict(paths, plain["batch_size"]), "scoring images", len(paths), "images")
+    rate = plain["threshold"]["false_positive_rate"]
+    detector = Detector.load(
+        plain["checkpoint"], choose(plain["device"]), None if rate is None else check_rate(rate)
     )
-    names = list(next((p.scores for p in predictions if p.scores), {}))
-    rows = [_row(prediction, detector.primary, names) for prediction in predictions]
-    write_csv(output.with_name(output.name + ".csv"), {key: [row[key] for row in rows] for key in rows[0]})
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    write_atomically(output.with_name(output.name + ".jsonl"), lines)
-    unread = [prediction for prediction in predictions if prediction.error]
-    for prediction in sorted(predictions, key=lambda p: -p.scores.get(detector.primary, -float("inf")))[:10]:
-        print(f"{prediction.scores.get(detector.primary, float('nan')):10.4f}  {prediction.path}")
+    predictions = track(detector.examine(paths, plain["batch_size"]), "scoring images", len(paths), "images")
+    top, unread, anomalous = write(predictions, detector, output)
+    for prediction in top:
+        print(_line(prediction))
     print(
-        f"{len(predictions) - len(unread)} images scored by {detector.primary}, higher = more anomalous; "
-        f"{len(unread)} could not be read; written: {output}.csv, {output}.jsonl"
+        f"{len(paths) - unread} images scored by {detector.primary}, higher = more anomalous; "
+        f"{unread} could not be read; written: {output}.csv, {output}.jsonl"
     )
+    if detector.threshold is None:
+        print(f"no decisions: the detector has {NO_CALIBRATION}")
+    else:
+        print(
+            f"{anomalous} called anomalous: score above {detector.threshold.value:.4f}, which at most "
+            f"{detector.threshold.rate:.2%} of normal images exceed"
+        )
     return 3 if unread else 0
+
+
+def write(
+    predictions: Iterable[Prediction], detector: Detector, output: Path
+) -> tuple[list[Prediction], int, int]:
+    """Write each prediction to `output`.csv and .jsonl as it comes; both appear when all are there.
+
+    Returns:
+        The most anomalous of them, how many could not be read, and how many are called anomalous.
+    """
+    unread = anomalous = 0
+    top: list[tuple[float, int, Prediction]] = []
+    with (
+        replacing(output.with_name(output.name + ".csv")) as table,
+        replacing(output.with_name(output.name + ".jsonl")) as lines,
+    ):
+        writer = csv.writer(table, lineterminator="\n")
+        header = ["file", "score", "p_value", "decision", *detector.score_names, "error"]
+        writer.writerow(header)
+        for prediction in predictions:
+            row = _row(prediction, detector.score_names)
+            writer.writerow(as_cells(row[name] for name in header))
+            lines.write(json.dumps(row) + "\n")
+            if prediction.score is None:
+                unread += 1
+                continue
+            anomalous += prediction.anomalous is True
+            # Of equal scores the first one counts for more.
+            heapq.heappush(top, (prediction.score, -prediction.index, prediction))
+            if len(top) > SHOWN:
+                heapq.heappop(top)
+    return [prediction for *_, prediction in sorted(top, reverse=True)], unread, anomalous
 
 
 def _check_writable(output: Path) -> None:
@@ -74,6 +115,20 @@ def _files(inputs: Any) -> Iterable[Path]:
             raise UserError(f"inputs={path}: no such file or folder")
 
 
-def _row(prediction: Prediction, primary: str, names: list[str]) -> dict[str, Any]:
-    scores: dict[str, float | None] = {name: prediction.scores.get(name) for name in names}
-    return {"file": str(prediction.path), "score": scores.get(primary), **scores, "error": prediction.error}
+def _row(prediction: Prediction, names: list[str]) -> dict[str, Any]:
+    return {
+        "file": str(prediction.path),
+        "score": prediction.score,
+        "p_value": prediction.p_value,
+        "decision": None if prediction.anomalous is None else DECISION[prediction.anomalous],
+        **{name: prediction.scores.get(name) for name in names},
+        "error": prediction.error,
+    }
+
+
+def _line(prediction: Prediction) -> str:
+    """What the terminal says of an image."""
+    said = f"{prediction.score:10.4f}"
+    if prediction.anomalous is not None:
+        said += f"  p = {prediction.p_value:6.4f}  {DECISION[prediction.anomalous]:<9}"
+    return f"{said}  {prediction.path}"

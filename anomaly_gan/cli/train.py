@@ -33,6 +33,7 @@ from anomaly_gan.methods.phased import PhasedDetector
 from anomaly_gan.metrics.generator import feature_network
 from anomaly_gan.progress import is_first_process
 from anomaly_gan.results import RESULT_FILE, RunResult, write_atomically
+from anomaly_gan.scoring.calibration import check_rate
 from anomaly_gan.strategies import SharedBatch
 
 AUTO = "auto"
@@ -124,6 +125,7 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     config["trainer"]["precision"] = choose_precision(
         config["trainer"]["precision"], config["trainer"]["accelerator"]
     )
+    check_rate(config["threshold"]["false_positive_rate"])
     data = build(config["data"], "data", ("data",))
     data.setup()
     pl.seed_everything(config["seed"], verbose=False)  # of the initial weights

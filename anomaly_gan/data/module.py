@@ -198,9 +198,9 @@ class OneClassData(LightningDataModule, ABC):
         """The training images in order, each once; of several processes, one's part of them."""
         return self._in_order(self.train, process, processes)
 
-    def calibration_loader(self) -> DataLoader[Batch]:
-        """The held-out normal images in order; no batch if there are none."""
-        return self._in_order(self.calibration)
+    def calibration_loader(self, process: int = 0, processes: int = 1) -> DataLoader[Batch]:
+        """The held-out normal images in order, if there are any; of several processes, one's part of them."""
+        return self._in_order(self.calibration, process, processes)
 
     def test_loader(self, process: int = 0, processes: int = 1) -> DataLoader[Batch]:
         """The test images in order; of several processes, one's part of them.

@@ -37,16 +37,3 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], 
         return Outcome(code, *capfd.readouterr())
 
     return run
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a tiny run on digits."""
-    runs = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["anomaly-gan", "train", "debug=fast", f"paths.runs={runs}"])
-        with pytest.raises(SystemExit) as stop:
-            main()
-    assert not stop.value.code
-    (folder,) = (runs / "digits").iterdir()
-    return folder

@@ -140,7 +140,7 @@ def test_predicting_the_test_files_gives_their_test_scores(command, tmp_path: Pa
     written = {row["name"]: float(row["csi_ens"]) for row in rows_of(folder / "scores.csv")}
     detector = Detector.load(folder)
     paths = [tmp_path / "set" / name for name in written]
-    predictions = list(detector.predict(paths, batch_size=5))
+    predictions = list(detector.examine(paths, batch_size=5))
     scores = [prediction.scores[detector.primary] for prediction in predictions]
     assert scores == pytest.approx(list(written.values()), rel=1e-3, abs=1e-3)
 
