@@ -59,6 +59,7 @@ SHARED = {"randomness", "sharding", "distributed"}
          | {"optimizers", "data"} | SHARED),
         ("reporting", {"results"}),
         ("results", set()),
+        ("export", {"checkpoint", "methods", "randomness", "scoring", "transforms"}),
         ("inference", {"checkpoint", "data", "methods", "scoring", "transforms"}),
     ],
 )  # fmt: skip

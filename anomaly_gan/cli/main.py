@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "learn what is normal from one class of images, score the test set, draw the findings",
     "evaluate": "score a data set's test part with a trained detector",
     "predict": "score images or folders of images with a trained detector",
+    "export": "write a trained detector to one file that runs without this package",
 }
 
 KEEPS_RUNS = ("train", "evaluate")

@@ -64,6 +64,10 @@ class Scorer(nn.Module):
         self.precision = precision
         self.eval()
 
+    def blurs(self, side: int) -> bool:
+        """Whether it blurs any view of images of `side` pixels."""
+        return self.views.scoring_augment.blurs(side) and any(draw.blurs for draw in self.ensemble or [])
+
     def forward(self, images: RawImages) -> Scores:
         """uint8 [B, C, H, W], 0..255 -> [B], higher = more anomalous."""
         half = self.precision == "bf16-mixed"

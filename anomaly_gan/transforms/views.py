@@ -1,7 +1,7 @@
 """The views that the feature extractor sees: flip, then shift, then T."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -24,6 +24,8 @@ class ScoringDraw:
     """Whether the image is flipped before the shift."""
     augment: AugmentDraws
     """T after it."""
+    blurs: bool
+    """Whether a blur is drawn for any shift; else no time is spent on it."""
 
 
 class ShiftedViews:
@@ -90,17 +92,20 @@ class ShiftedViews:
         """
         shifts = self.shifts.count
         if draw == 0 and self.first_draw == "centre":
-            return ScoringDraw(torch.zeros(shifts, dtype=torch.bool), self.scoring_augment.centre(shifts))
+            centre = self.scoring_augment.centre(shifts)
+            return ScoringDraw(torch.zeros(shifts, dtype=torch.bool), centre, blurs=False)
         generator = make_generator("cpu", seed, "ensemble", draw)
         flip = torch.rand(shifts, generator=generator) < 0.5
-        return ScoringDraw(flip, self.scoring_augment.draw(shifts, RowGenerator(generator)))
+        draws = self.scoring_augment.draw(shifts, RowGenerator(generator))
+        return ScoringDraw(flip, draws, bool(draws.blur.any()))
 
     def drawn(self, images: Images, draw: ScoringDraw) -> Views:
         """`images` under `draw`: [B, ...] -> [K*B, ...], shift-major; every image in the same way."""
         batch = images.shape[0]  # len() would fix it in an export
         flip = repeat_rows(draw.flip.to(images.device), batch)
         views = torch.where(per_pixel(flip), self.shifts(images.flip(3)), self.shifts(images))
-        return self.scoring_augment(views, draw.augment.to(images.device).repeat_rows(batch))
+        augment = self.scoring_augment if draw.blurs else replace(self.scoring_augment, blur=False)
+        return augment(views, draw.augment.to(images.device).repeat_rows(batch))
 
 
 def _flip_half(images: Images, generator: RowGenerator) -> Images:
