@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from anomaly_gan.config import build
+from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.errors import UserError
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.safe_load import safe_load
@@ -52,6 +53,8 @@ class Checkpoint:
     state_dict: dict[str, torch.Tensor]
     calibration: Calibration | None = None
     """Scores of the normal images that were held out; None where none were, or in a file from before."""
+    normal: NormalImages | None = None
+    """The images it learned from, to be shown; None in a file from before."""
 
     def build(self) -> AnomalyDetector:
         """The detector, on the CPU, in evaluation mode, ready to score.
@@ -111,6 +114,7 @@ def save(
     config: Mapping[str, Any],
     data: Mapping[str, Any],
     calibration: Calibration | None,
+    normal: NormalImages,
 ) -> None:
     """Write a detector file at `path`, whole or not at all; `config` and `data` are plain containers."""
     held_out = {} if calibration is None else calibration.scores
@@ -120,6 +124,7 @@ def save(
         "data": dict(data),
         "state_dict": {name: value.detach().cpu() for name, value in detector.state_dict().items()},
         "calibration": {name: torch.from_numpy(scores) for name, scores in held_out.items()},
+        "normal": {"names": normal.names, "thumbnails": normal.thumbnails},
     }
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
@@ -154,7 +159,8 @@ def read(path: str | Path) -> Checkpoint:
         raise UserError(f"checkpoint={path}: damaged: {lacking} is missing; give another detector.ckpt")
     held_out = content.get("calibration")  # absent in files from before it was kept
     calibration = Calibration.of({name: s.numpy() for name, s in held_out.items()}) if held_out else None
-    return Checkpoint(path, content["config"], content["data"], content["state_dict"], calibration)
+    normal = NormalImages(**content["normal"]) if "normal" in content else None
+    return Checkpoint(path, content["config"], content["data"], content["state_dict"], calibration, normal)
 
 
 def _lacking(content: Mapping[str, Any]) -> str | None:
@@ -172,7 +178,23 @@ def _lacking(content: Mapping[str, Any]) -> str | None:
         return "scores of calibration"
     if len({len(scores) for scores in held_out.values()}) > 1:
         return "part of calibration"
+    if "normal" in content and not _are_normal_images(content["normal"], content["data"]["channels"]):
+        return "part of normal"
     return None
+
+
+def _are_normal_images(value: Any, channels: int) -> bool:
+    """Whether `value` is what `save` keeps of the training images."""
+    if not isinstance(value, dict) or value.keys() != {"names", "thumbnails"}:
+        return False
+    names, thumbnails = value["names"], value["thumbnails"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return False
+    if thumbnails is None:
+        return True
+    if not isinstance(thumbnails, torch.Tensor) or thumbnails.dtype != torch.uint8 or thumbnails.ndim != 4:
+        return False
+    return thumbnails.shape[:2] == (len(names), channels)
 
 
 def _is_scores(value: Any) -> bool:

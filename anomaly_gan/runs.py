@@ -11,6 +11,7 @@ import numpy as np
 
 from anomaly_gan import checkpoint, generation
 from anomaly_gan.data.module import OneClassData
+from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.distributed import rank
 from anomaly_gan.evaluation import (
     TestScores,
@@ -20,12 +21,13 @@ from anomaly_gan.evaluation import (
     score_test_set,
     why_no_auroc,
 )
+from anomaly_gan.explanation import IMAGES_AN_EXPLANATION, explain
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.methods.raw_pixels import RawPixels
 from anomaly_gan.metrics.auroc import bootstrap_interval
 from anomaly_gan.metrics.false_alarms import expected_rates
 from anomaly_gan.metrics.generator import FeatureNetwork
-from anomaly_gan.reporting import figures
+from anomaly_gan.reporting import explanations, figures
 from anomaly_gan.results import RESULT_FILE, SCORES_FILE, RunResult, machine, versions, write_csv
 from anomaly_gan.scoring.calibration import DECISION, Calibration, Threshold, check_rate, images_needed
 from anomaly_gan.scoring.scores import PARTS
@@ -33,6 +35,12 @@ from anomaly_gan.transforms.convert import to_float
 
 DETECTOR_FILE = "detector.ckpt"
 FIGURES_FOLDER = "figures"
+
+EXPLAINED = 4
+"""Test images explained at each end of the ranking."""
+
+SECONDS_TO_EXPLAIN = 10.0
+"""Beyond which a run explains none: `predict explain=10` does it for whoever wants to wait."""
 
 
 def finish(
@@ -101,9 +109,11 @@ def finish(
     if scored is None:
         one = detector.score_all(to_float(data.train[[0]].images.to(detector.device)))
         check_finite({name: values.cpu().numpy() for name, values in one.items()})
+    if rank() == 0:
+        normal = NormalImages.of(data.train.names, data.bank_loader(), data.channels, data.image_size)
     if rank() == 0 and not already_fitted:
         # Not before its scores are known to be numbers.
-        checkpoint.save(folder / DETECTOR_FILE, detector, config, data.describe(), calibration)
+        checkpoint.save(folder / DETECTOR_FILE, detector, config, data.describe(), calibration, normal)
     if scored is not None:
         seconds["score"] = scored.seconds
         raw = RawPixels().to(detector.device)
@@ -170,6 +180,7 @@ def finish(
     pictures = folder / FIGURES_FOLDER
     if scored is not None:
         draw(pictures, scored, result, data)
+        draw_explanations(pictures, detector, data, scored, threshold, normal)
     if detector.generates:
         generation.draw_generator(pictures, detector, data)
     if any(len(point) > 1 for point in losses):  # some phase ran before the end
@@ -249,6 +260,27 @@ def draw(folder: Path, scored: TestScores, result: RunResult, data: OneClassData
         heading = f"{title}: {name.replace('_', ' ')} test images (red: anomalous)"
         figure = figures.gallery(images, captions, scored.anomalous[rows].tolist(), heading)
         figures.save(figure, folder / f"{name}.png")
+
+
+def draw_explanations(
+    folder: Path,
+    detector: AnomalyDetector,
+    data: OneClassData,
+    scored: TestScores,
+    threshold: Threshold | None,
+    normal: NormalImages,
+) -> None:
+    """Explain the images at both ends of the ranking, where that takes seconds (see SECONDS_TO_EXPLAIN)."""
+    assert data.test is not None
+    rows = np.argsort(-scored.scores[detector.primary], kind="stable").tolist()
+    rows = rows[:EXPLAINED] + rows[max(EXPLAINED, len(rows) - EXPLAINED) :]
+    if len(rows) * IMAGES_AN_EXPLANATION * scored.seconds / len(scored.names) > SECONDS_TO_EXPLAIN:
+        return
+    images = data.test[rows].images.to(detector.device)
+    names = [f"{scored.names[row]} ({data.class_names[scored.labels[row]]})" for row in rows]
+    found = list(explain(detector, images, names, threshold, normal))
+    title = f"{data.name}, normal: {data.class_names[data.normal_index]}: the most and the least anomalous"
+    figures.save(explanations.sheet(found, title), folder / "explanation.png")
 
 
 def _ranked(result: RunResult) -> list[str]:

@@ -57,10 +57,11 @@ SHARED = {"randomness", "sharding", "distributed"}
         ("data", {"progress", "randomness", "sharding"}),
         ("methods", {"algorithm", "objectives", "losses", "networks", "scoring", "transforms"}
          | {"optimizers", "data"} | SHARED),
-        ("reporting", {"results"}),
+        ("reporting", {"explanation", "results"}),
+        ("explanation", {"data", "methods", "scoring", "transforms"}),
         ("results", set()),
         ("export", {"checkpoint", "methods", "randomness", "scoring", "transforms"}),
-        ("inference", {"checkpoint", "data", "methods", "scoring", "transforms"}),
+        ("inference", {"checkpoint", "data", "explanation", "methods", "scoring", "transforms"}),
     ],
 )  # fmt: skip
 def test_a_part_imports_only_what_lies_before_it(part: str, allowed: set[str]) -> None:

@@ -52,10 +52,10 @@ def test_the_package_and_its_help_do_not_load_torch() -> None:
         anomaly_gan.Detektor  # noqa: B018
 
 
-def test_the_examples_of_the_documentation_run(trained: Path, paths: list[Path]) -> None:
+def test_the_examples_of_the_documentation_run(trained: Path, detector: Detector, paths) -> None:
     finder = doctest.DocTestFinder(recurse=True)
     runner = doctest.DocTestRunner()
-    tests = finder.find(inference, extraglobs={"run": trained, "path": paths[0]})
+    tests = finder.find(inference, extraglobs={"run": trained, "path": paths[0], "detector": detector})
     assert sum(len(test.examples) for test in tests) >= 4
     for test in tests:
         runner.run(test)

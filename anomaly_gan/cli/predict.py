@@ -32,6 +32,8 @@ def main(config: DictConfig, folder: Path) -> int:
     if not paths:
         raise UserError("inputs=[]: give an image or a folder, or [several,of,them]")
     check_batch_size(plain["batch_size"])
+    if isinstance(plain["explain"], bool) or not isinstance(plain["explain"], int) or plain["explain"] < 0:
+        raise UserError(f"explain={plain['explain']}: give how many of the most anomalous images to explain")
     output = Path(str(plain["output"])).expanduser()
     _check_writable(output)
     rate = plain["threshold"]["false_positive_rate"]
@@ -39,13 +41,15 @@ def main(config: DictConfig, folder: Path) -> int:
         plain["checkpoint"], choose(plain["device"]), None if rate is None else check_rate(rate)
     )
     predictions = track(detector.examine(paths, plain["batch_size"]), "scoring images", len(paths), "images")
-    top, unread, anomalous = write(predictions, detector, output)
-    for prediction in top:
+    top, unread, anomalous = write(predictions, detector, output, max(SHOWN, plain["explain"]))
+    for prediction in top[:SHOWN]:
         print(_line(prediction))
     print(
         f"{len(paths) - unread} images scored by {detector.primary}, higher = more anomalous; "
         f"{unread} could not be read; written: {output}.csv, {output}.jsonl"
     )
+    if plain["explain"]:
+        print(f"explained: {_explain(top[: plain['explain']], detector, output)}")
     if detector.threshold is None:
         print(f"no decisions: the detector has {NO_CALIBRATION}")
     else:
@@ -57,12 +61,12 @@ def main(config: DictConfig, folder: Path) -> int:
 
 
 def write(
-    predictions: Iterable[Prediction], detector: Detector, output: Path
+    predictions: Iterable[Prediction], detector: Detector, output: Path, kept: int
 ) -> tuple[list[Prediction], int, int]:
     """Write each prediction to `output`.csv and .jsonl as it comes; both appear when all are there.
 
     Returns:
-        The most anomalous of them, how many could not be read, and how many are called anomalous.
+        The `kept` most anomalous ones, how many could not be read, and how many are called anomalous.
     """
     unread = anomalous = 0
     top: list[tuple[float, int, Prediction]] = []
@@ -83,9 +87,24 @@ def write(
             anomalous += prediction.anomalous is True
             # Of equal scores the first one counts for more.
             heapq.heappush(top, (prediction.score, -prediction.index, prediction))
-            if len(top) > SHOWN:
+            if len(top) > kept:
                 heapq.heappop(top)
     return [prediction for *_, prediction in sorted(top, reverse=True)], unread, anomalous
+
+
+def _explain(predictions: list[Prediction], detector: Detector, output: Path) -> Path:
+    """Draw one picture of each prediction into the folder `output`_explained, numbered; the folder."""
+    from anomaly_gan.reporting import explanations, figures  # a second for matplotlib: for who wants pictures
+
+    folder = output.with_name(output.name + "_explained")
+    folder.mkdir(exist_ok=True)
+    for before in folder.glob("[0-9][0-9]*_*.png"):  # of an earlier prediction
+        before.unlink()
+    for rank, prediction in enumerate(track(predictions, "explaining images", len(predictions), "images"), 1):
+        assert prediction.path is not None
+        picture = explanations.page(detector.explain(prediction.path))
+        figures.save(picture, folder / f"{rank:02d}_{prediction.path.stem}.png")
+    return folder
 
 
 def _check_writable(output: Path) -> None:

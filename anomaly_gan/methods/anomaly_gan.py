@@ -12,6 +12,7 @@ from anomaly_gan.data.image_set import Batch
 from anomaly_gan.distributed import average_, gather_unknown, world_size
 from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.losses.adversarial import Form
+from anomaly_gan.methods.base import Insight
 from anomaly_gan.methods.phased import PhasedDetector, PhaseSettings
 from anomaly_gan.methods.scorer import Scorer, embed
 from anomaly_gan.networks.autoencoders import Family
@@ -21,7 +22,13 @@ from anomaly_gan.objectives import Step, resized
 from anomaly_gan.optimizers import Recipe
 from anomaly_gan.randomness import RowGenerator, derive_seed, make_generator
 from anomaly_gan.scoring.memory import MemoryBank
-from anomaly_gan.scoring.scores import SMALLEST_MEAN_SHIFT_LOGIT, anomaly_scores, make_bank
+from anomaly_gan.scoring.scores import (
+    SMALLEST_MEAN_SHIFT_LOGIT,
+    anomaly_scores,
+    contributions,
+    make_bank,
+    most_similar,
+)
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.transforms.diff_augment import DiffAugment
 from anomaly_gan.transforms.views import ShiftedViews
@@ -253,6 +260,24 @@ class AnomalyGAN(PhasedDetector):
             of_form = anomaly_scores(*embedded, self._memory(form).bank, BANK_ROWS * self.chunk)
             scores |= {name + SUFFIX[form]: value for name, value in of_form.items()}
         return scores
+
+    @torch.inference_mode()
+    def insight(self, images: Images, neighbours: int) -> Insight:
+        self.eval()
+        bank, chunk = self._memory(self.forms[-1]).bank, BANK_ROWS * self.chunk
+        embeddings, logits = self.embed(images, self.forms[-1])
+        found = contributions(embeddings, logits, bank, chunk)
+        name = self.primary.removesuffix(SUFFIX[self.forms[-1]])
+        parts = ("contrastive", "shift") if name == "csi" else (name,)
+        # Of an image as near to another as can be, with the mean length and the mean logits of the bank.
+        shifts = len(bank.mean_norm)
+        normal = -bank.mean_norm if name == "paper" else torch.full_like(bank.mean_norm, -1 / shifts)
+        count = min(neighbours, len(bank.unit))
+        return Insight(
+            {part: found[part] for part in parts},
+            dict.fromkeys(parts, normal),
+            *most_similar(embeddings, bank.unit, count, chunk),
+        )
 
     def embed(self, images: Images, form: str) -> tuple[ShiftedEmbeddings, ShiftLogits]:
         """Embeddings [B, K, D] and own-shift logits [B, K] of `images`, averaged over the form's draws."""

@@ -1,12 +1,27 @@
 """What every method promises, the paper's and each baseline."""
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import pytorch_lightning as pl
-from torch import nn
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
 
 from anomaly_gan.errors import UserError
 from anomaly_gan.types import ImageBatches, Images, Scores
+
+
+class Insight(NamedTuple):
+    """What the primary scores of B images are made of."""
+
+    per_shift: dict[str, Float[Tensor, "batch shifts"]]
+    """By part of the score, what each shift adds to it; all parts and shifts together are the score."""
+    typical: dict[str, Float[Tensor, " shifts"]]
+    """The same of a normal image, roughly."""
+    cosine: Float[Tensor, "batch neighbours"]
+    """Of the most similar normal training images, nearest first."""
+    row: Int64[Tensor, "batch neighbours"]
+    """Which they are, in the order of `fit_scorer`."""
 
 
 class AnomalyDetector(pl.LightningModule, ABC):
@@ -60,6 +75,10 @@ class AnomalyDetector(pl.LightningModule, ABC):
     @abstractmethod
     def score_all(self, images: Images) -> dict[str, Scores]:
         """Every score and part of each image, [B]; independent of what else is in the batch."""
+
+    def insight(self, images: Images, neighbours: int) -> Insight | None:
+        """What the primary score of each image is made of; None from a method that cannot say."""
+        return None
 
     def score(self, images: Images) -> Scores:
         """The anomaly score of each image, [B]."""

@@ -110,3 +110,41 @@ def anomaly_scores(
         "cosine": found.cosine,
     }
     return {name: -value for name, value in normality.items()}
+
+
+def contributions(
+    embeddings: ShiftedEmbeddings, shift_logits: ShiftLogits, bank: Bank, chunk: int
+) -> dict[str, Float[Tensor, "batch shifts"]]:
+    """What each shift adds to a score of `anomaly_scores`: [B, K], whose sum over the shifts is the score."""
+    found = nearest(embeddings, bank.unit, chunk)
+    shifts = embeddings.shape[1]
+    neighbour = bank.unit[found.joint_row]  # [B, K, D]
+    contrastive = found.per_shift / bank.mean_norm.clamp_min(1e-12) / shifts
+    shift = shift_logits / bank.mean_logit.clamp_min(SMALLEST_MEAN_SHIFT_LOGIT) / shifts
+    normality = {
+        "paper": (embeddings * neighbour).sum(dim=2),
+        "csi": contrastive + shift,
+        "contrastive": contrastive,
+        "shift": shift,
+    }
+    return {name: -value for name, value in normality.items()}
+
+
+def most_similar(
+    embeddings: ShiftedEmbeddings, unit: BankRows, count: int, chunk: int
+) -> tuple[Float[Tensor, "batch count"], Int64[Tensor, "batch count"]]:
+    """The rows of the bank nearest to each image by the mean over the shifts of the cosine, nearest first.
+
+    Args:
+        embeddings: [B, K, D].
+        unit: [N, K, D], N >= `count`.
+        count: how many rows.
+        chunk: rows compared at a time.
+
+    Returns:
+        Cosines [B, count] and rows [B, count].
+    """
+    queries = F.normalize(embeddings, dim=2).flatten(1) / embeddings.shape[1]  # [B, K*D]
+    cosines = torch.cat([queries @ rows.flatten(1).T for rows in unit.split(chunk)], dim=1)  # [B, N]
+    best = cosines.topk(count, dim=1)
+    return best.values, best.indices

@@ -11,7 +11,7 @@ from anomaly_gan.export.formats import FORMATS
 
 def test_without_held_out_images_a_file_gives_scores_alone(command, trained: Path) -> None:
     file = checkpoint.read(trained)
-    checkpoint.save(Path("bare.ckpt"), file.build(), file.config, file.data, None)
+    checkpoint.save(Path("bare.ckpt"), file.build(), file.config, file.data, None, file.normal)
     done = command("export", "checkpoint=bare.ckpt", "format=torch", "output=bare.pt2")
     assert (done.code, done.err) == (0, "")
     assert "scores alone" in done.out

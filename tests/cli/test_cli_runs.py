@@ -40,6 +40,7 @@ def test_a_run_leaves_config_result_scores_pictures_log_and_detector(trained: Pa
         "log/hparams.yaml",
         "figures/losses.png",
         "figures/roc.png",
+        "figures/explanation.png",
         "figures/scores_by_class.png",
         "figures/most_anomalous.png",
         "figures/least_anomalous.png",

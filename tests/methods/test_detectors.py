@@ -9,6 +9,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from anomaly_gan import checkpoint
+from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.methods.raw_pixels import RawPixels
 from anomaly_gan.scoring.scores import PARTS, SCORES
@@ -261,7 +262,7 @@ def test_a_detector_scores_and_draws_the_same_after_a_trip_through_its_file(
                 parameter.add_(0.1)
         detector.average.update_parameters(detector.networks["generator"])
     detector.fit_scorer([normal_images()])
-    checkpoint.save(tmp_path / "detector.ckpt", detector, config, data, None)
+    checkpoint.save(tmp_path / "detector.ckpt", detector, config, data, None, NormalImages([], None))
     loaded = checkpoint.read(tmp_path).build()
     for name, values in detector.score_all(test_images()).items():
         assert torch.equal(loaded.score_all(test_images())[name], values), name
