@@ -60,6 +60,7 @@ SHARED = {"randomness", "sharding", "distributed"}
         ("reporting", {"explanation", "results"}),
         ("explanation", {"data", "methods", "scoring", "transforms"}),
         ("results", set()),
+        ("demo", {"explanation", "inference", "reporting"}),
         ("export", {"checkpoint", "methods", "randomness", "scoring", "transforms"}),
         ("inference", {"checkpoint", "data", "explanation", "methods", "scoring", "transforms"}),
     ],

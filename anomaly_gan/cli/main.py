@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "score a data set's test part with a trained detector",
     "predict": "score images or folders of images with a trained detector",
     "export": "write a trained detector to one file that runs without this package",
+    "demo": "judge pictures that are dropped on a page in the browser",
 }
 
 KEEPS_RUNS = ("train", "evaluate")

@@ -15,25 +15,10 @@ def test_without_held_out_images_a_file_gives_scores_alone(command, trained: Pat
     done = command("export", "checkpoint=bare.ckpt", "format=torch", "output=bare.pt2")
     assert (done.code, done.err) == (0, "")
     assert "scores alone" in done.out
+    assert sorted(path.name for path in Path().iterdir()) == ["bare.ckpt", "bare.pt2"]
     run, about = FORMATS["torch"].open(Path("bare.pt2"))
     assert list(run(np.zeros((3, 1, 16, 16), dtype=np.uint8))) == ["score"]
     assert (about["threshold"], about["false_positive_rate"], about["held_out_scores"]) == (None, None, None)
-
-
-def test_the_command_chooses_the_rate_and_leaves_one_file(command, trained: Path) -> None:
-    done = command(
-        "export",
-        f"checkpoint={trained}",
-        "format=torch",
-        "output=a.pt2",
-        "threshold.false_positive_rate=0.5",
-    )
-    assert (done.code, done.err) == (0, "")
-    assert "50.00%" in done.out
-    assert [path.name for path in Path().iterdir()] == ["a.pt2"]
-    _, about = FORMATS["torch"].open(Path("a.pt2"))
-    held_out = checkpoint.read(trained).calibration.scores["csi_ens"]
-    assert about["threshold"] == held_out[2]  # j = floor(0.5 * 5) = 2, the second largest of four
 
 
 @pytest.mark.parametrize(

@@ -24,18 +24,25 @@ from anomaly_gan.transforms.convert import to_float
 
 ROOT = Path(__file__).parents[2]
 SUFFIX = {"torch": "pt2", "onnx": "onnx"}
-BLURRED = {
-    "_target_": "anomaly_gan.transforms.views.ShiftedViews",
-    "shifts": {"_target_": "anomaly_gan.transforms.shifts.Rotations"},
-    "augment": {"_target_": "anomaly_gan.transforms.augment.Augment", "blur": True},
-}
+RATE = 0.5
+
+
+def views(first_draw: str = "centre", blur: bool = False) -> dict[str, Any]:
+    return {
+        "_target_": "anomaly_gan.transforms.views.ShiftedViews",
+        "shifts": {"_target_": "anomaly_gan.transforms.shifts.Rotations"},
+        "augment": {"_target_": "anomaly_gan.transforms.augment.Augment", "blur": blur},
+        "first_draw": first_draw,
+    }
 
 
 @pytest.fixture(scope="module", params=SUFFIX)
 def exported(request: pytest.FixtureRequest, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny detector of digits as a file of each kind."""
+    """The tiny detector of digits as a file of each kind, with another threshold than it was trained with."""
     output = tmp_path_factory.mktemp("exported") / f"digits.{SUFFIX[request.param]}"
-    export(checkpoint.read(trained), request.param, output, None)
+    done = export(checkpoint.read(trained), request.param, output, RATE)
+    assert done.difference < TOLERANCE
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
     return output
 
 
@@ -71,7 +78,7 @@ def make_checkpoint(trained: Path, **changes: Any) -> Checkpoint:
 def test_a_file_scores_and_decides_every_real_test_image_as_the_detector_does(
     exported: Path, trained: Path, digits: np.ndarray
 ) -> None:
-    detector = Detector.load(trained)
+    detector = Detector.load(trained, false_positive_rate=RATE)
     assert detector.threshold is not None
     assert len(digits) > 700
     run, _ = open_file(exported)
@@ -93,7 +100,7 @@ def test_a_file_scores_and_decides_every_real_test_image_as_the_detector_does(
 def test_p_values_and_decisions_are_exactly_what_the_files_scores_give(
     exported: Path, trained: Path, digits: np.ndarray
 ) -> None:
-    threshold = Detector.load(trained).threshold
+    threshold = Detector.load(trained, false_positive_rate=RATE).threshold
     assert threshold is not None
     found = open_file(exported)[0](digits)
     scores = found["score"].astype(np.float64)
@@ -113,7 +120,7 @@ def test_a_batch_may_have_any_size(exported: Path, digits: np.ndarray) -> None:
 
 def test_a_file_says_how_to_read_an_image_and_what_it_decides_by(exported: Path, trained: Path) -> None:
     _, about = open_file(exported)
-    threshold = Detector.load(trained).threshold
+    threshold = Detector.load(trained, false_positive_rate=RATE).threshold
     assert threshold is not None
     assert about == {
         "format": "anomaly_gan export 1",
@@ -126,7 +133,7 @@ def test_a_file_says_how_to_read_an_image_and_what_it_decides_by(exported: Path,
         "resize": "stretch",
         "score": "csi_ens",
         "threshold": threshold.value,
-        "false_positive_rate": 0.2,
+        "false_positive_rate": RATE,
         "held_out_scores": threshold.held_out.tolist(),
     }
 
@@ -140,10 +147,11 @@ def test_a_file_names_no_path_of_the_machine_that_wrote_it(exported: Path) -> No
 @pytest.mark.parametrize(
     ("form", "changes"),
     [
-        ("torch", {"primary": "paper", "ensemble": 2, "scoring_precision": "bf16-mixed"}),
-        ("torch", {"primary": "csi", "ensemble": 2, "views": BLURRED}),
-        ("onnx", {"primary": "csi", "ensemble": 2, "channels": 3}),
-        ("onnx", {"primary": "paper", "ensemble": 0, "image_size": 40, "ablation": "full"}),
+        (
+            "torch",
+            {"primary": "paper", "ensemble": 2, "scoring_precision": "bf16-mixed", "views": views(blur=True)},
+        ),
+        ("onnx", {"primary": "paper", "image_size": 40, "channels": 3, "views": views("random")}),
     ],
 )
 def test_every_score_and_ensemble_can_be_exported(
@@ -168,7 +176,7 @@ def test_a_file_holds_only_what_the_score_needs(trained: Path) -> None:
     ("changes", "word"),
     [
         ({"scoring_precision": "bf16-mixed"}, "scoring.precision=32-true"),
-        ({"ensemble": 2, "views": BLURRED}, "method.views.augment.blur=false"),
+        ({"ensemble": 2, "views": views(blur=True)}, "method.views.augment.blur=false"),
     ],
 )
 def test_what_onnx_cannot_hold_is_refused_with_the_remedy(
@@ -180,12 +188,11 @@ def test_what_onnx_cannot_hold_is_refused_with_the_remedy(
     assert not list(tmp_path.iterdir())
 
 
-def test_onnx_refuses_more_than_a_protobuf_holds(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(formats, "LARGEST_ONNX", 1000)
+def test_onnx_refuses_more_than_a_protobuf_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "LARGEST_ONNX", 4 * 100 - 1)
+    program = torch.export.export(torch.nn.Linear(10, 10, bias=False), (torch.rand(2, 10),))
     with pytest.raises(UserError, match="format=torch"):
-        export(checkpoint.read(trained), "onnx", tmp_path / "a.onnx", None)
+        FORMATS["onnx"].write(program, {}, tmp_path / "a.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -233,7 +240,14 @@ def test_what_says_something_else_than_the_detector_is_found_out(
 def test_a_file_that_says_something_else_than_the_detector_is_not_left(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file, "TOLERANCE", -1.0)
+    kind = FORMATS["torch"]
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        return {"score": np.ones(len(images), dtype=np.float32)}
+
+    monkeypatch.setattr(kind, "write", lambda program, metadata, path: path.write_text("a wrong file"))
+    monkeypatch.setattr(kind, "open", lambda path: (run, {}))
+    monkeypatch.setattr(file, "trace", lambda *_: None)
     (tmp_path / "a.pt2").write_text("what was there before")
     with pytest.raises(UserError, match="nothing was written"):
         export(checkpoint.read(trained), "torch", tmp_path / "a.pt2", None)
@@ -264,7 +278,7 @@ def test_the_documented_readers_need_nothing_of_this_package(
     )
     assert done.returncode == 0, done.stderr
     found = [float(number) for number in re.findall(r"-?\d+\.\d+(?:e-?\d+)?", done.stdout)]
-    (expected,) = Detector.load(trained).examine(tmp_path / "photo.png")
+    (expected,) = Detector.load(trained, false_positive_rate=RATE).examine(tmp_path / "photo.png")
     assert found[0] == pytest.approx(expected.score, rel=1e-3)
     assert found[1] == pytest.approx(expected.p_value)
     assert str(expected.anomalous) in done.stdout
