@@ -61,6 +61,8 @@ SHARED = {"randomness", "sharding", "distributed"}
         ("reporting", {"explanation", "metrics", "results"}),
         ("explanation", {"data", "methods", "scoring", "transforms"}),
         ("results", set()),
+        ("demo", {"explanation", "inference", "reporting"}),
+        ("export", {"checkpoint", "methods", "randomness", "scoring", "transforms"}),
         ("inference", {"checkpoint", "data", "explanation", "methods", "scoring", "transforms"}),
     ],
 )  # fmt: skip

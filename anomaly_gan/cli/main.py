@@ -20,6 +20,8 @@ COMMANDS = {
     "search": "choose settings of a training by what normal images alone can tell, with Optuna",
     "report": "tables and a page of all runs below some folders",
     "compare": "the difference between two kinds of run, with intervals",
+    "export": "write a trained detector to one file that runs without this package",
+    "demo": "judge pictures that are dropped on a page in the browser",
 }
 
 PLAIN = ("search", "report", "compare")

@@ -14,6 +14,7 @@ from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.losses.adversarial import Form
 from anomaly_gan.methods.base import Insight
 from anomaly_gan.methods.phased import PhasedDetector, PhaseSettings
+from anomaly_gan.methods.scorer import Scorer, embed
 from anomaly_gan.networks.autoencoders import Family
 from anomaly_gan.networks.feature_extractor import FeatureExtractor
 from anomaly_gan.networks.modes import batch_norms, recalibrating
@@ -299,12 +300,21 @@ class AnomalyGAN(PhasedDetector):
         return max(1, self.chunk // self.views.shifts.count)
 
     def _embed(self, images: Images, form: str) -> tuple[ShiftedEmbeddings, ShiftLogits]:
-        draws = [self.networks["feature_extractor"](views) for views in self._views(images, form)]
-        embeddings = torch.stack([features.embedding for features in draws]).mean(dim=0)  # [K*B, D]
-        logits = torch.stack([features.shift_logits for features in draws]).mean(dim=0)  # [K*B, K]
-        K, B = self.views.shifts.count, len(images)
-        by_shift = logits.view(K, B, K)
-        return embeddings.view(K, B, -1).transpose(0, 1), by_shift.diagonal(dim1=0, dim2=2)
+        return embed(self.networks["feature_extractor"], self._views(images, form), self.views.shifts.count)
+
+    def scorer(self) -> Scorer:
+        form = self.forms[-1]
+        ensemble = None
+        if form == "ensemble":
+            ensemble = [self.views.scoring_draw(draw, self.seed) for draw in range(self.ensemble)]
+        return Scorer(
+            self.networks["feature_extractor"],
+            self._memory(form),
+            self.views,
+            ensemble,
+            self.primary.removesuffix(SUFFIX[form]),
+            self.scoring_precision,
+        )
 
     def _views(self, images: Images, form: str) -> Iterator[Images]:
         if form == "plain":

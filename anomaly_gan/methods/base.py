@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import pytorch_lightning as pl
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
+from anomaly_gan.errors import UserError
 from anomaly_gan.types import ImageBatches, Images, Scores
 
 
@@ -50,6 +51,17 @@ class AnomalyDetector(pl.LightningModule, ABC):
     def reconstruct(self, images: Images) -> Images:
         """What a model of the inliers makes of each image, [B, C, H, W] in [0, 1], as the input."""
         raise TypeError(f"{self.name} reconstructs nothing")
+
+    def scorer(self) -> nn.Module:
+        """What `score` computes as a module of its own: raw images [B, C, H, W] -> scores [B].
+
+        It is one expression of tensors, of any B, that `torch.export` can follow: nothing is drawn in it and
+        nothing split. It shares the detector's weights, and has none that the score does not need.
+
+        Raises:
+            UserError: the method has none.
+        """
+        raise UserError(f"{self.name} cannot be exported; a detector of anomaly_gan can")
 
     @abstractmethod
     def fit_scorer(self, normal: ImageBatches) -> None:

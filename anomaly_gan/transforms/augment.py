@@ -61,9 +61,9 @@ class AugmentDraws:
     def __len__(self) -> int:
         return len(self.jitter)
 
-    def repeat_interleave(self, times: int) -> "AugmentDraws":
+    def repeat_rows(self, times: int | torch.SymInt) -> "AugmentDraws":
         """Row 0 for the first `times` images, row 1 for the next, and so on."""
-        return self._map(lambda field: field.repeat_interleave(times, 0))
+        return self._map(lambda field: repeat_rows(field, times))
 
     def to(self, target: torch.device | torch.dtype) -> "AugmentDraws":
         """On another device, or with the real-valued parameters in another precision."""
@@ -161,6 +161,10 @@ class Augment:
             blur_sigma=ones,
         )
 
+    def blurs(self, side: int) -> bool:
+        """Whether images of `side` pixels are blurred, where that is drawn."""
+        return bool(self.blur) or (self.blur is None and side >= SMALLEST_BLURRED)
+
     def __call__(self, images: Images, draws: AugmentDraws) -> Resized:
         """Images under T with one row of `draws` each; [0, 1] in and out.
 
@@ -185,7 +189,7 @@ class Augment:
         height, width = images.shape[2:] if self.output_size is None else (self.output_size,) * 2
         windows = choose_windows(draws.crop_area, draws.crop_ratio, draws.crop_position, *images.shape[2:])
         result = crop(result, windows, height, width)
-        if self.blur or (self.blur is None and min(height, width) >= SMALLEST_BLURRED):
+        if self.blurs(min(height, width)):
             result = gaussian_blur(result, draws.blur, draws.blur_sigma)
         return result.clamp_(0, 1)  # rounding alone can leave the range
 
@@ -202,3 +206,11 @@ def _jitter(images: Images, draws: AugmentDraws) -> Images:
 
 def _between(uniform: Tensor, low: float, high: float) -> Tensor:
     return low + (high - low) * uniform
+
+
+def repeat_rows(values: Tensor, times: int | torch.SymInt) -> Tensor:
+    """Every row `times` times, one after the other: [n, ...] -> [n * times, ...].
+
+    `repeat_interleave`, which torch 2.15 exports to ONNX wrongly where `times` is the size of a batch.
+    """
+    return values.unsqueeze(1).expand(-1, times, *values.shape[1:]).flatten(0, 1)

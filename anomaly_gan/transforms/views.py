@@ -1,17 +1,31 @@
 """The views that the feature extractor sees: flip, then shift, then T."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from anomaly_gan.randomness import RowGenerator, make_generator
-from anomaly_gan.transforms.augment import Augment, AugmentDraws
+from anomaly_gan.transforms.augment import Augment, AugmentDraws, repeat_rows
 from anomaly_gan.transforms.color import per_pixel
 from anomaly_gan.transforms.geometry import Resized
 from anomaly_gan.transforms.shifts import Rotations, Views
 from anomaly_gan.types import Images, Labels
+
+
+@dataclass(frozen=True)
+class ScoringDraw:
+    """A draw of the scoring ensemble: one line for each shift, the same for every image; on the CPU."""
+
+    flip: Bool[Tensor, " shifts"]
+    """Whether the image is flipped before the shift."""
+    augment: AugmentDraws
+    """T after it."""
+    blurs: bool
+    """Whether a blur is drawn for any shift; else no time is spent on it."""
 
 
 class ShiftedViews:
@@ -64,23 +78,34 @@ class ShiftedViews:
     def ensemble(self, images: Images, draw: int, seed: int) -> Views:
         """Draw number `draw` of the scoring ensemble: [B, ...] -> [K*B, ...], shift-major.
 
-        Draw 0 is the middle of T, unflipped: a score of one draw then does not hang on a lucky or unlucky
-        one (docs/scoring.md has what that costs). In the others each shift has one flip and one T, the same
-        for every image, drawn on the CPU from (seed, draw). So a view depends neither on the rest of the
-        batch nor on the device. (CSI's released code draws per image from one seed, so that its scores depend
-        on an image's place in the batch.)
+        Every image is treated alike, so that a view depends neither on the rest of the batch nor on the
+        device. (CSI's released code draws per image from one seed, so that its scores depend on an image's
+        place in the batch.)
         """
-        batch, shifts = len(images), self.shifts.count
+        return self.drawn(images, self.scoring_draw(draw, seed))
+
+    def scoring_draw(self, draw: int, seed: int) -> ScoringDraw:
+        """Draw number `draw` of the scoring ensemble, from (seed, draw) alone.
+
+        Draw 0 is the middle of T, unflipped: a score of one draw then does not hang on a lucky or unlucky
+        one (docs/scoring.md has what that costs). In the others each shift has one flip and one T.
+        """
+        shifts = self.shifts.count
         if draw == 0 and self.first_draw == "centre":
-            flip = torch.zeros(shifts, dtype=torch.bool)
-            draws = self.scoring_augment.centre(shifts).to(images.device)
-        else:
-            generator = make_generator("cpu", seed, "ensemble", draw)
-            flip = torch.rand(shifts, generator=generator) < 0.5
-            draws = self.scoring_augment.draw(shifts, RowGenerator(generator)).to(images.device)
-        flip = flip.to(images.device).repeat_interleave(batch)
+            centre = self.scoring_augment.centre(shifts)
+            return ScoringDraw(torch.zeros(shifts, dtype=torch.bool), centre, blurs=False)
+        generator = make_generator("cpu", seed, "ensemble", draw)
+        flip = torch.rand(shifts, generator=generator) < 0.5
+        draws = self.scoring_augment.draw(shifts, RowGenerator(generator))
+        return ScoringDraw(flip, draws, bool(draws.blur.any()))
+
+    def drawn(self, images: Images, draw: ScoringDraw) -> Views:
+        """`images` under `draw`: [B, ...] -> [K*B, ...], shift-major; every image in the same way."""
+        batch = images.shape[0]  # len() would fix it in an export
+        flip = repeat_rows(draw.flip.to(images.device), batch)
         views = torch.where(per_pixel(flip), self.shifts(images.flip(3)), self.shifts(images))
-        return self.scoring_augment(views, draws.repeat_interleave(batch))
+        augment = self.scoring_augment if draw.blurs else replace(self.scoring_augment, blur=False)
+        return augment(views, draw.augment.to(images.device).repeat_rows(batch))
 
 
 def _flip_half(images: Images, generator: RowGenerator) -> Images:

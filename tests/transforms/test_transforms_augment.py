@@ -217,7 +217,7 @@ def test_fixed_crop_scale_fixes_the_area_and_nothing_else():
 
 def test_repeated_draws_serve_consecutive_images():
     draws = Augment().draw(3, generator())
-    repeated = draws.repeat_interleave(4)
+    repeated = draws.repeat_rows(4)
     assert len(repeated) == 12
     for n in range(12):
         for field in fields(draws):

@@ -1,0 +1,1 @@
+"""A detector in one file that runs without this package."""

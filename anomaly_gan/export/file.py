@@ -1,0 +1,149 @@
+"""Writes an exported file, and leaves it only if it says what the detector says."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from numpy import ndarray
+
+from anomaly_gan import __version__
+from anomaly_gan.checkpoint import Checkpoint
+from anomaly_gan.errors import UserError, nearest
+from anomaly_gan.export.formats import FORMATS, Outputs, Runner
+from anomaly_gan.export.graph import trace
+from anomaly_gan.methods.base import AnomalyDetector
+from anomaly_gan.randomness import make_generator
+from anomaly_gan.scoring.calibration import Threshold
+from anomaly_gan.transforms.convert import to_float
+from anomaly_gan.types import RawImages
+
+TOLERANCE = 1e-4
+"""How far the file's scores may be from the detector's, as a part of the detector's mean absolute score."""
+
+FORMAT = "anomaly_gan export 1"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written."""
+
+    score: str
+    """Which score the file gives."""
+    threshold: Threshold | None
+    """Of it; None: the file gives scores alone."""
+    difference: float
+    """The largest seen between the file's scores and the detector's; in units of `TOLERANCE`'s."""
+
+
+def export(checkpoint: Checkpoint, format_name: str, output: Path, rate: float | None) -> Exported:
+    """Write a detector to `output` as a file of a format, checked, whole or not at all.
+
+    Args:
+        checkpoint: of the detector.
+        format_name: key of `FORMATS`.
+        output: the file, which ends in the format's suffix.
+        rate: false positive rate of its threshold; None: see `Checkpoint.threshold`.
+
+    Raises:
+        UserError: the detector cannot be exported in that format, the rate cannot be promised, there is no
+            such folder, or the file differs from the detector.
+    """
+    if format_name not in FORMATS:
+        raise UserError(f"format={format_name}: no such format; {nearest(format_name, list(FORMATS))}")
+    kind = FORMATS[format_name]
+    if output.suffix != kind.suffix or not output.parent.is_dir():
+        raise UserError(
+            f"output={output}: give a file whose name ends in {kind.suffix}, in a folder that exists"
+        )
+    detector = checkpoint.build()
+    threshold = checkpoint.threshold(detector.primary, rate)
+    scorer = detector.scorer()
+    data = checkpoint.data
+    kind.check(scorer, data["image_size"])
+    program = trace(scorer, threshold, data["channels"], data["image_size"])
+    # Beside the output, because a file can be moved into its place at once only from the same disk.
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
+        written = Path(folder) / output.name
+        kind.write(program, metadata(checkpoint, detector, threshold), written)
+        run, _ = kind.open(written)
+        difference = largest_difference(run, detector, threshold, data["channels"], data["image_size"])
+        with written.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(written, output)
+    return Exported(detector.primary, threshold, difference)
+
+
+def metadata(
+    checkpoint: Checkpoint, detector: AnomalyDetector, threshold: Threshold | None
+) -> dict[str, Any]:
+    """What the file says of itself; plain containers."""
+    data = checkpoint.data
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "method": detector.name,
+        "dataset": data["dataset"],
+        "normal_class": data["normal_class"],
+        "image_size": data["image_size"],
+        "channels": data["channels"],
+        "resize": data["resize"],
+        "score": detector.primary,
+        "threshold": None if threshold is None else threshold.value,
+        "false_positive_rate": None if threshold is None else threshold.rate,
+        "held_out_scores": None if threshold is None else threshold.held_out.tolist(),
+    }
+
+
+def largest_difference(
+    run: Runner, detector: AnomalyDetector, threshold: Threshold | None, channels: int, image_size: int
+) -> float:
+    """Between the file's scores and the detector's, as a part of the detector's mean absolute score.
+
+    Batches of 1 and 15 probes. What the file makes of its scores, p-values and decisions, must be exact.
+
+    Raises:
+        UserError: the difference is above `TOLERANCE`, or a p-value or decision is wrong.
+    """
+    probes = probe_images(16, channels, image_size)
+    parts = [run(part.numpy()) for part in (probes[:1], probes[1:])]
+    found: Outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    expected = detector.score(to_float(probes)).numpy()
+    difference = float(np.abs(found["score"] - expected).max() / np.abs(expected).mean())
+    if not difference <= TOLERANCE:  # written so that NaN fails too
+        raise UserError(
+            f"the exported file's scores differ from the detector's by {difference:.1e} of a score's size, "
+            f"more than {TOLERANCE:g}: nothing was written; try another version of torch, or the other format"
+        )
+    if threshold is not None:
+        scores = found["score"].astype(np.float64)
+        if not _decides(found, scores, threshold):
+            raise UserError(
+                "the exported file decides otherwise than the detector: nothing was written; try another "
+                "version of torch or the other format"
+            )
+    return difference
+
+
+def _decides(found: Outputs, scores: Float[ndarray, " n"], threshold: Threshold) -> bool:
+    """Whether p-values and decisions are what `threshold` makes of these scores."""
+    return np.array_equal(found["p_value"], threshold.p_values(scores)) and np.array_equal(
+        found["anomalous"], threshold.anomalous(scores)
+    )
+
+
+def probe_images(count: int, channels: int, image_size: int) -> RawImages:
+    """Images to compare by, always the same: black, white, and noise from smooth to rough by turns."""
+    generator = make_generator("cpu", 0, "export probes")
+    noise = [torch.zeros(1, channels, 1, 1), torch.ones(1, channels, 1, 1)]
+    for index in range(count - 2):
+        side = min(2 ** (1 + index % 5), image_size)
+        noise.append(torch.rand(1, channels, side, side, generator=generator))
+    size = (image_size, image_size)
+    images = [F.interpolate(part, size, mode="bilinear", align_corners=False) for part in noise]
+    return (torch.cat(images) * 255).round().to(torch.uint8)
