@@ -111,20 +111,45 @@ def _read(path: Path) -> RunResult | None:
     Raises:
         ValueError, TypeError: it is damaged.
     """
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(), parse_constant=_refuse)
     own = {"dataset", "normal_class", "primary", "auroc"}
     if path.name != RESULT_FILE and not (isinstance(content, dict) and own <= content.keys()):
         return None
     if not isinstance(content, dict):
         raise ValueError("not an object")
     result = RunResult(**content)
+    _check(result)
+    return result
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"it holds {constant}, which is not JSON")
+
+
+def _check(result: RunResult) -> None:
+    """Refuse what readers of results would stumble over.
+
+    Raises:
+        ValueError: a field is of another kind than it should be.
+    """
     kinds: dict[str, Any] = {"dataset": str, "normal_class": str, "method": str, "ablation": str, "seed": int}
     kinds |= {"primary": str, "auroc": dict, "auroc_interval": dict, "auroc_parts": dict, "config": dict}
-    kinds |= {"seconds": dict, "curve": list, "notes": list, "classes": list, "versions": dict}
+    kinds |= {"auroc_parts_interval": dict, "counts": dict, "seconds": dict, "versions": dict, "curve": list}
+    kinds |= {"notes": list, "classes": list, "machine": str, "command": str}
     for name, kind in kinds.items():
         if not isinstance(getattr(result, name), kind):
             raise ValueError(f"{name} is not a {kind.__name__}")
-    for name, value in (result.auroc | result.auroc_parts).items():
+    shares = {"raw pixels": result.auroc_raw_pixels} | result.auroc | result.auroc_parts
+    for name, value in shares.items():
         if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
             raise ValueError(f"AUROC {name} is not a share")
-    return result
+    intervals = [result.auroc_raw_pixels_interval, *result.auroc_interval.values()]
+    for interval in [*intervals, *result.auroc_parts_interval.values()]:
+        if interval is not None and not (isinstance(interval, list) and len(interval) == 2):
+            raise ValueError("an interval is not [low, high]")
+    if not all(isinstance(value, int | float) for value in result.seconds.values()):
+        raise ValueError("seconds are not numbers")
+    if not all(isinstance(point, dict) and {"iteration", "auroc"} <= point.keys() for point in result.curve):
+        raise ValueError("curve is not a list of points")
+    if not isinstance(result.generator, dict | None):
+        raise ValueError("generator is not an object")

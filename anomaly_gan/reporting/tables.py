@@ -114,7 +114,8 @@ def _table(dataset: str, runs: list[Run], score: str | None) -> Table:
         values = {place: run.auroc(score) for place, run in row.runs.items()}
         for (name, seed), value in values.items():
             if value is None:
-                why = row.runs[name, seed].result.auroc_absent_because or f"it has no score {score!r}"
+                result = row.runs[name, seed].result
+                why = result.auroc_absent_because or f"it has no score {score or result.primary}"
                 notes.append(f"{row.label}, {name}, seed {seed}: no AUROC, {why}.")
         row.cells = _cells({place: value for place, value in values.items() if value is not None}, classes)
     raw = Row(Kind("raw_pixels", RAW_PIXELS, ""), RAW_PIXELS)

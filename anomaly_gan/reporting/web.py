@@ -27,6 +27,9 @@ from anomaly_gan.results import SCORES_FILE
 
 FOLDER = Path(__file__).with_name("page")
 
+FIGURES_FOLDER = "figures"
+"""Of a run's pictures, in its folder."""
+
 PICTURE_BUDGET = 11_000_000
 """Bytes that all pictures together may take of the page."""
 
@@ -39,15 +42,7 @@ def page(contents: Contents) -> str:
     row_of = {run: row for table in contents.tables for row in table.rows for run in row.runs.values()}
     runs = _ordered(contents, row_of)
     chosen, first_seeds = _pictures(runs, row_of, contents)
-    flat_list = [(run, path) for run, paths in chosen.items() for path in paths]
-    encoded = embed([path for _, path in flat_list], PICTURE_BUDGET)
-    pictures: list[tuple[str, str]] = []
-    shown: dict[Run, list[tuple[str, str]]] = defaultdict(list)
-    for (run, path), data in zip(flat_list, encoded, strict=True):
-        if data is not None:
-            pictures.append((str(len(pictures)), data))
-            name = path.relative_to(path.parents[1] if path.parent.name == "figures" else path.parents[2])
-            shown[run].append((pictures[-1][0], " ".join(name.with_suffix("").parts[1:]).replace("_", " ")))
+    pictures, shown = _embedded(chosen)
     common, configs = _configs(runs)
     details = []
     for run, config in zip(runs, configs, strict=True):
@@ -66,7 +61,7 @@ def page(contents: Contents) -> str:
         contents=contents,
         runs=[_line(i, run, row_of.get(run), contents) for i, run in enumerate(runs)],
         filters=_filters(runs),
-        pictures=[(id, Markup(data)) for id, data in pictures],
+        pictures=pictures,
         pictures_of_first_seeds=first_seeds,
         data=_json({"common": common, "runs": details}),
         css=Markup((FOLDER / "report.css").read_text()),
@@ -84,9 +79,31 @@ def page(contents: Contents) -> str:
     )
 
 
+def _embedded(chosen: Mapping[Run, list[Path]]) -> tuple[list[str], dict[Run, list[tuple[int, str]]]]:
+    """The data of all pictures; and for each run the numbers and names of its own."""
+    paths = [path for of_run in chosen.values() for path in of_run]
+    pictures: list[str] = []
+    shown: dict[Run, list[tuple[int, str]]] = defaultdict(list)
+    encoded = iter(embed(paths, PICTURE_BUDGET))
+    for run, of_run in chosen.items():
+        for path in of_run:
+            data = next(encoded)
+            if data is not None:
+                shown[run].append((len(pictures), _picture_name(run, path)))
+                pictures.append(data)
+    return pictures, shown
+
+
+def _picture_name(run: Run, path: Path) -> str:
+    """What a picture shows, by its file's name."""
+    assert run.folder is not None  # it has pictures
+    name = path.relative_to(run.folder / FIGURES_FOLDER).with_suffix("")
+    return " ".join(name.parts).replace("_", " ")
+
+
 def _json(value: Any) -> Markup:
     """JSON that can stand in a script element: nothing in it ends the element."""
-    return Markup(json.dumps(value, separators=(",", ":"), default=str).replace("<", "\\u003c"))
+    return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
 
 
 def _link(dataset: str, name: str | None, row: str) -> str:
@@ -158,7 +175,7 @@ def _detail(run: Run, contents: Contents) -> dict[str, Any]:
     """What an opened run shows, but for configuration and pictures."""
     result = run.result
     evidence = contents.evidence[run]
-    known = isinstance(evidence, Evidence)
+    known = evidence if isinstance(evidence, Evidence) else None
     generator = result.generator or {}
     return {
         "title": f"{result.dataset}, {result.normal_class}, {result.ablation}, seed {result.seed}",
@@ -173,9 +190,9 @@ def _detail(run: Run, contents: Contents) -> dict[str, Any]:
         ],
         "curve": result.curve,
         "losses": losses(run),
-        "roc": evidence.roc if isinstance(evidence, Evidence) else [],
-        "histogram": evidence.histogram if isinstance(evidence, Evidence) else None,
-        "no_scores": "" if known else _without_path(str(evidence)),
+        "roc": known.roc if known else [],
+        "histogram": known.histogram if known else None,
+        "no_scores": "" if known else str(evidence).partition(" beside ")[0],
         "generator": {
             "generated": generator.get("generated") or {},
             "floor": generator.get("floor") or {},
@@ -188,10 +205,6 @@ def _detail(run: Run, contents: Contents) -> dict[str, Any]:
         "notes": result.notes,
         "path": contents.relative(run.path),
     }
-
-
-def _without_path(reason: str) -> str:
-    return reason.partition(" beside ")[0]
 
 
 def _configs(runs: Sequence[Run]) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
@@ -233,7 +246,7 @@ def _files(run: Run) -> list[Path]:
     """The pictures beside a run that the page does not draw anew; what came on the way last."""
     if run.folder is None:
         return []
-    figures = run.folder / "figures"
+    figures = run.folder / FIGURES_FOLDER
     drawn = {"roc"} if (run.folder / SCORES_FILE).exists() else set()
     drawn |= {"losses"} if (run.folder / "log" / "metrics.csv").exists() else set()
     order = ("most_anomalous", "least_anomalous", "scores_by_class", "synthetic", "reconstructions")

@@ -55,7 +55,7 @@ def test_a_run_carries_its_curves_pictures_and_configuration(run: MakeRun, tmp_p
     page = report(tmp_path)["html"]
     data = embedded(page)
     first = data["runs"][0]
-    assert first["pictures"] == [["0", "synthetic"]]  # the page draws the ROC curve itself
+    assert first["pictures"] == [[0, "synthetic"]]  # the page draws the ROC curve itself
     assert 'id="picture-0"' in page
     assert len(first["roc"]) > 10
     assert first["curve"][0]["auroc"] == {"csi": 0.6}

@@ -1,5 +1,6 @@
 """Tables against arithmetic by hand; what is not averaged, and what is missing."""
 
+import json
 import os
 from pathlib import Path
 
@@ -174,3 +175,26 @@ def test_jpeg_images_are_said_not_to_be_the_published_data() -> None:
     rows, sentence = published("cifar10-jpeg")
     assert rows == published("cifar10")[0]
     assert "not the same data" in sentence
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("auroc", {"csi": 1.5}),
+        ("auroc", {"csi": float("nan")}),
+        ("auroc_interval", {"csi": [0.1]}),
+        ("seconds", {"train": "long"}),
+        ("curve", [1]),
+        ("seed", "zero"),
+        ("generator", []),
+    ],
+)
+def test_a_result_with_a_field_of_another_kind_is_left_out(
+    run: MakeRun, tmp_path: Path, field: str, value: object
+) -> None:
+    run("good")
+    path = run("bad", seed=1) / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    found = collect([tmp_path])
+    assert len(found.runs) == 1
+    assert "bad/result.json: left out" in found.warnings[0]
