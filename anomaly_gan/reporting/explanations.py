@@ -61,8 +61,7 @@ def page(explanation: Explanation) -> Figure:
 
 
 def sheet(explanations: Sequence[Explanation], title: str, neighbours: int = 4) -> Figure:
-    """Several explanations, a row each, with up to so many `neighbours`; each heat by its own largest
-    value."""
+    """Several explanations, a row each, with up to `neighbours` normal images."""
     made = any(explanation.reconstruction is not None for explanation in explanations)
     neighbours = min(neighbours, max(len(explanation.neighbours) for explanation in explanations))
     columns = 2 + made + neighbours
