@@ -34,10 +34,18 @@ def serve(detector: Detector, host: str, port: int) -> None:
     theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     try:
         blocks.launch(
-            server_name=host, server_port=port, share=False, quiet=True, theme=theme, footer_links=[]
+            server_name=host,
+            server_port=port,
+            share=False,
+            quiet=True,
+            theme=theme,
+            footer_links=[],
+            prevent_thread_lock=True,
         )
     except OSError as error:
         raise UserError(f"port={port}: cannot be used on {host}; port=N chooses another") from error
+    print(f"open http://{host}:{port} in a browser; Ctrl-C ends it", flush=True)
+    blocks.block_thread()
 
 
 def page(detector: Detector) -> Any:

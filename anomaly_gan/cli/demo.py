@@ -15,13 +15,12 @@ from anomaly_gan.scoring.calibration import check_rate
 def main(config: DictConfig, folder: Path) -> int:
     """Serve the page that `config` (conf/demo.yaml) describes, until it is interrupted."""
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    port, host = plain["port"], str(plain["host"])
+    port = plain["port"]
     if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
         raise UserError(f"port={port}: give a whole number from 1 to 65535")
     rate = plain["threshold"]["false_positive_rate"]
     detector = Detector.load(
         plain["checkpoint"], choose(plain["device"]), None if rate is None else check_rate(rate)
     )
-    print(f"open http://{host}:{port} in a browser; Ctrl-C ends it", flush=True)
-    serve(detector, host, port)
+    serve(detector, str(plain["host"]), port)
     return 0
