@@ -2,13 +2,17 @@
 
 import logging
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from anomaly_gan.data.decode import MODES, RESIZERS, CorruptImage, decode
 from anomaly_gan.data.image_set import FileReader, ImageSet, MemoryReader, Reader
@@ -17,6 +21,7 @@ from anomaly_gan.data.module import OneClassData, class_index
 from anomaly_gan.data.tree import EXPECTED, Files, Tree, contents, find_images, read_tree
 from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.progress import track
+from anomaly_gan.types import Labels
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +40,8 @@ class Folder(OneClassData):
         resize: "stretch", "crop" or "pad"; see `decode.to_tensor`.
         on_corrupt: "raise" or "skip" (leave out, count and list in `skipped`).
         memory_limit_gib: largest split to keep decoded in memory, GiB.
+        group: regular expression for the part of a path that images of one object have in common (shots
+            of one tile, frames of one film): held out together or not at all. None: each is on its own.
         **shared: see OneClassData.
     """
 
@@ -48,6 +55,7 @@ class Folder(OneClassData):
         resize: str = "stretch",
         on_corrupt: str = "raise",
         memory_limit_gib: float | int = 4.0,
+        group: str | None = None,
         **shared: Any,
     ):
         self.root = Path(root).expanduser()
@@ -57,6 +65,7 @@ class Folder(OneClassData):
         self.resize = resize
         self.on_corrupt = on_corrupt
         self.memory_limit_gib = memory_limit_gib
+        self.group = group
 
     def discover(self) -> None:
         """Read the tree; settle class names and channels."""
@@ -88,6 +97,29 @@ class Folder(OneClassData):
         """What is in the folder, and what will be done about it."""
         self.discover()
         return self.inspection.lines(self.requested_image_size, self.resize, self.on_corrupt)
+
+    def held_together(self, images: ImageSet, first: Labels) -> Labels:
+        """Copies, and images of one object; copies of which are in two objects make these one."""
+        if self.group is None:
+            return first
+        found = [self._object(name) for name in images.names]
+        index = {key: row for row, key in reversed([*enumerate(found)])}
+        rows = np.arange(len(found))
+        links = [first.numpy(), np.array([index[key] for key in found])]
+        ends = np.concatenate([rows, rows]), np.concatenate(links)
+        graph = coo_array((np.ones(2 * len(rows)), ends), shape=(len(rows), len(rows)))
+        return torch.from_numpy(connected_components(graph, directed=False)[1]).long()
+
+    def _object(self, name: str) -> str:
+        try:
+            match = re.search(str(self.group), name)
+        except re.error as wrong:
+            raise UserError(f"data.group={self.group}: no regular expression: {wrong}") from wrong
+        if match is None:
+            raise UserError(
+                f"data.group={self.group} is nowhere in {name}; give what all paths below data.root have"
+            )
+        return match[0]
 
     def missing_root(self) -> str:
         """The message where there is no `root`."""

@@ -17,6 +17,7 @@ from anomaly_gan.data.sampling import IterationBatches
 from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.randomness import make_generator
 from anomaly_gan.sharding import Shard
+from anomaly_gan.types import Labels
 
 
 class OneClassData(LightningDataModule, ABC):
@@ -173,16 +174,29 @@ class OneClassData(LightningDataModule, ABC):
             return inliers, inliers.subset([])
         first = inliers.first_copies()
         distinct = first.unique()
-        held_out = min(round(self.calibration_fraction * len(distinct)), len(distinct) - 1)
-        order = torch.randperm(len(distinct), generator=make_generator("cpu", self.seed, "calibration"))
-        chosen = distinct[order[:held_out]].sort().values
-        trained_on = (~torch.isin(first, chosen)).nonzero().flatten()
+        group = self.held_together(inliers, first)
+        groups, sizes = group[distinct].unique(return_counts=True)
+        order = torch.randperm(len(groups), generator=make_generator("cpu", self.seed, "calibration"))[:-1]
+        wanted = round(self.calibration_fraction * len(distinct))
+        before = sizes[order].cumsum(0) - sizes[order]
+        held_out = groups[order[before < wanted]]
+        chosen = distinct[torch.isin(group[distinct], held_out)]
+        trained_on = (~torch.isin(group, held_out)).nonzero().flatten()
         if len(distinct) < count:
             self.notes.append(
                 f"{count - len(distinct)} of {count} normal images are exact copies of others; "
-                f"{count - len(trained_on) - held_out} of them, copies of held-out images, are left out"
+                f"{count - len(trained_on) - len(chosen)} of them, copies of held-out images, are left out"
             )
         return inliers.subset(trained_on), inliers.subset(chosen)
+
+    def held_together(self, images: ImageSet, first: Labels) -> Labels:
+        """For each image the index of one that must lie on the same side of the threshold, [N]. A hook.
+
+        Args:
+            images: normal ones.
+            first: for each of them the first that is exactly like it.
+        """
+        return first
 
     @property
     def iterations(self) -> int:

@@ -330,3 +330,26 @@ def test_imagenet30_names_the_classes_that_are_missing(tmp_path: Path) -> None:
         imagenet(tmp_path)
     with pytest.raises(UserError, match="is not a folder; expected one_class_"):
         imagenet(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_images_of_one_object_are_held_out_together(tmp_path: Path, seed: int) -> None:
+    for index in range(24):
+        paint(tmp_path / f"tile{index % 6}_shot{index // 6}.png", index)
+    paint(tmp_path / "tile4_copy.png", 5)  # of a shot of tile 5: from now on they are one object
+    data = folder(tmp_path, calibration_fraction=0.3, group=r"tile\d", seed=seed, batch_size=1)
+    tiles = [{name[:5] for name in images.names} for images in (data.train, data.calibration)]
+    assert tiles[0] | tiles[1] == {f"tile{index}" for index in range(6)}
+    assert tiles[0].isdisjoint(tiles[1])
+    assert len({"tile4", "tile5"} & tiles[0]) in (0, 2)
+    assert len(data.calibration) >= 7  # whole objects, until there are enough
+
+
+@pytest.mark.parametrize(
+    ("group", "complaint"), [("tile(", "no regular expression"), ("cup", "is nowhere in tile0.png")]
+)
+def test_a_group_that_cannot_be_found_is_said(tmp_path: Path, group: str, complaint: str) -> None:
+    for index in range(4):
+        paint(tmp_path / f"tile{index}.png", index)
+    with pytest.raises(UserError, match=complaint):
+        folder(tmp_path, group=group)
