@@ -142,7 +142,7 @@ def finish(
     validation = validate(detector, data, config["seed"]) if config.get("validate") else None
     parts = {name for name in aurocs if name.removesuffix("_ens") in PARTS}
     ranking = [name for name in aurocs if name not in parts and name != RawPixels.primary]
-    seconds["total"] = sum(seconds.values())
+    seconds["total"] = sum(seconds.values(), 0.0)
     trained_images = trained_iterations * data.batch_size
     images_per_second = {}
     if seconds.get("train"):
