@@ -19,7 +19,7 @@ table: $(INSTALLED)
 	$(BIN)/anomaly-gan train experiment=digits_table
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term --cov-fail-under=90
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
