@@ -87,7 +87,7 @@ def sheet(explanations: Sequence[Explanation], title: str, neighbours: int = 4) 
         if explanation.reconstruction is not None:
             _show(row[2], explanation.reconstruction, "")
         for axes, neighbour in zip(row[2 + made :], explanation.neighbours, strict=False):
-            _show(axes, neighbour.picture, f"{_shortened(neighbour.name)}, {neighbour.cosine:.3f}")
+            _show(axes, neighbour.picture, f"{_shortened(neighbour.name, 14)}, {neighbour.cosine:.3f}")
     headings = ["image", "what the score\nhangs on"] + ["reconstruction"] * made
     headings += ["most similar normal\nimages, cosine"] * bool(neighbours)
     for axes, heading in zip(grid[0], headings, strict=False):
