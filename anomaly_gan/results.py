@@ -79,7 +79,7 @@ class RunResult:
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text` so that a reader, or a crash, meets the old or the new, never a half."""
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))  # names of files may be no text
 
 
 def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:

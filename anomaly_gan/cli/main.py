@@ -5,6 +5,7 @@ Nothing heavy is imported here: help and completion must answer at once.
 
 import gc
 import importlib
+import io
 import os
 import shutil
 import sys
@@ -43,6 +44,8 @@ def main() -> None:
     number of the signal that ended it.
     """
     arguments = sys.argv[1:]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     if "-sc" in arguments[:1]:
         complete()
         return
