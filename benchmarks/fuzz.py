@@ -2,9 +2,9 @@
 
     python benchmarks/fuzz.py --cases 5000 --output results/fuzz.json
 
-Four fifths of the cases are images given to `data.decode.decode`, and a hundred at a time to `predict`; the rest
-are whole trainings, tiny, with one or two settings replaced. Each training and prediction is a fork of this
-process with a limit of memory and of time. Left out are settings that start processes (`trainer.devices`,
+Four fifths of the cases are images given to `data.decode.decode`, and a hundred at a time to `predict`. The
+others are whole trainings, tiny, with one or two settings replaced. Each training and prediction is a fork of
+this process with a limit of memory and of time. Left out are settings that start processes (`trainer.devices`,
 `num_nodes`), fetch data or move the place of runs.
 """
 

@@ -166,6 +166,20 @@ def test_a_second_ctrl_c_does_not_wait(command) -> None:
     assert state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] == 2
 
 
+def test_a_signal_that_python_swallows_is_heard_all_the_same() -> None:
+    class Sends:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+
+    def swallow(sends: list[Sends]) -> None:
+        sends.clear()
+        time.sleep(10)
+
+    with listening(), pytest.raises(Stopped, match="SIGTERM"):
+        swallow([Sends()])
+
+
 def test_signals_that_are_ignored_stay_so_and_handlers_come_back() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     handler = signal.getsignal(signal.SIGTERM)
