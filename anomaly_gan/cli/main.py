@@ -128,12 +128,12 @@ def run(command: str, arguments: list[str]) -> int:
         return 128 + stopped.number
     except (HydraException, OmegaConfBaseException) as error:
         return complain(explain(error, command, arguments))
-    except ValueError as error:
+    except OSError as error:
+        return complain_of_files(error, command)
+    except Exception as error:  # before anything began it is what Hydra makes of odd values
         if began:
             raise
         return complain(explain(error, command, arguments))
-    except OSError as error:
-        return complain_of_files(error, command)
     if command == "train" and sweep.Sweep.folder is not None:
         return sweep.finish(sweep.Sweep.folder, sweep.Sweep.runs)
     return max(codes, default=0)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -28,7 +29,7 @@ from anomaly_gan.callbacks.training_checkpoint import (
 )
 from anomaly_gan.checkpoint import build_method
 from anomaly_gan.cli.main import program
-from anomaly_gan.config import build
+from anomaly_gan.config import build_a
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.device import choose_precision
 from anomaly_gan.distributed import leave
@@ -151,7 +152,7 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     config["trainer"]["precision"] = choose_precision(
         config["trainer"]["precision"], config["trainer"]["accelerator"]
     )
-    data = build(config["data"], "data", ("data",))
+    data = build_a(OneClassData, config["data"], "data", ("data",))
     data.setup()
     pl.seed_everything(config["seed"], verbose=False)  # of the initial weights
     detector = build_method(config["method"], data.describe())
@@ -159,11 +160,14 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     # A file that cannot be used is refused now, not after the training.
     network = feature_network(**config["generator_metrics"]) if detector.generates else None
     resume = _checkpoint_to_resume(config, data, folder)
-    callbacks = build(config["callbacks"], "callbacks", ("callbacks",))
+    callbacks: dict[str, Any] = {
+        name: build_a(pl.Callback, callback, f"callbacks.{name}", ("callbacks",))
+        for name, callback in _block(config, "callbacks").items()
+    }
     told = {"folder": str(folder), "start_iteration": data.start_iteration}
     loggers = {
-        name: build(logger, f"logger.{name}", ("loggers",), **told)
-        for name, logger in config["logger"].items()
+        name: build_a(Logger, logger, f"logger.{name}", ("loggers",), **told)
+        for name, logger in _block(config, "logger").items()
     }
     trainer = make_trainer(
         config["trainer"],
@@ -231,6 +235,17 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
         close(trainer.loggers, failed)
     leave()
     return result
+
+
+def _block(config: dict[str, Any], key: str) -> dict[str, Any]:
+    """A part of the configuration that holds objects by name.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    if not isinstance(config[key], dict):
+        raise UserError(f"{key}={config[key]}: expected a block of settings")
+    return config[key]
 
 
 def _skipped(detector: PhasedDetector) -> list[str]:
