@@ -1,11 +1,10 @@
 """Does any input bring a traceback, a hang or a flood of memory? Damaged images, and settings of any value.
 
-    python benchmarks/fuzz.py --cases 5000 --output results/fuzz.json
+    python benchmarks/fuzz.py --images 5000 --settings 1000 --output results/fuzz.json
 
-Four fifths of the cases are images given to `data.decode.decode`, and a hundred at a time to `predict`. The
-others are whole trainings, tiny, with one or two settings replaced. Each training and prediction is a fork of
-this process with limits of memory and time. Left out are settings that start processes (`trainer.devices`,
-`num_nodes`), fetch data or move the place of runs.
+Images are given to `data.decode.decode`, and a hundred at a time to `predict`; settings, one or two at a time,
+to whole trainings, tiny. Each training and prediction is a fork of this process with limits of memory and time.
+Left out are settings that start processes (`trainer.devices`, `num_nodes`), fetch data or move the place of runs.
 """
 
 import argparse
@@ -250,7 +249,8 @@ def run(check: Any, cases: int, *strategies: Any) -> None:
 
 def run_all() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=5000)
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--settings", type=int, default=1000)
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -261,10 +261,9 @@ def run_all() -> None:
         code, err = forked(["train", *TINY, "paths.runs=runs"], place)
         assert code == 0, err
         (detector,) = place.glob("runs/digits/*/detector.ckpt")
-        whole = max(1, given.cases // 5)
-        decoded, predicted = fuzz_images(given.cases - whole, place, detector)
+        decoded, predicted = fuzz_images(given.images, place, detector)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        configs = fuzz_settings(whole, place)
+        configs = fuzz_settings(given.settings, place)
     parts = {"decode": decoded, "predict": predicted, "settings": configs}
     content: dict[str, Any] = {
         part: {"outcomes": dict(found.outcomes), "problems": found.problems} for part, found in parts.items()

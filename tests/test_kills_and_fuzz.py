@@ -12,7 +12,8 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.mark.parametrize(
-    ("script", "arguments"), [("kills", ["--random", "2", "--aimed", "2"]), ("fuzz", ["--cases", "100"])]
+    ("script", "arguments"),
+    [("kills", ["--random", "2", "--aimed", "2"]), ("fuzz", ["--images", "100", "--settings", "3"])],
 )
 def test_kills_and_odd_input_do_no_harm(tmp_path: Path, script: str, arguments: list[str]) -> None:
     output = tmp_path / "found.json"
@@ -23,5 +24,5 @@ def test_kills_and_odd_input_do_no_harm(tmp_path: Path, script: str, arguments: 
     if script == "kills":
         assert found["random"]["kills"] + found["aimed"]["kills"] == 4
     else:
-        assert sum(found["decode"]["outcomes"].values()) == 80
+        assert sum(found["decode"]["outcomes"].values()) == 100
         assert found["decode"]["outcomes"].keys() == {"decoded", "refused"}

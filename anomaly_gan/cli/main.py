@@ -7,6 +7,7 @@ import gc
 import importlib
 import io
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -106,6 +107,8 @@ def run(command: str, arguments: list[str]) -> int:
             codes.append(complain(explain(error, command, arguments)))
         except OSError as error:
             codes.append(complain_of_files(error, command))
+        except (MemoryError, RuntimeError) as error:
+            codes.append(complain_of_memory(error))
         finally:
             if command in KEEPS_RUNS:
                 remove_if_empty(folder)
@@ -187,6 +190,19 @@ def complain_of_files(error: OSError, command: str) -> int:
     place = f"{error.filename}: " if error.filename else ""
     remedy = "; paths.runs=FOLDER chooses another place for runs" if command in KEEPS_RUNS else ""
     return complain(f"{place}{error.strerror}{remedy}")
+
+
+def complain_of_memory(error: Exception) -> int:
+    """Say in one line that memory, here or of the device, did not suffice; the exit code for it."""
+    told = " ".join(str(error).split())
+    if not isinstance(error, MemoryError) and not re.search(
+        "out of memory|t allocate memory|overflowed", told
+    ):
+        raise error
+    return complain(
+        f"not enough memory ({told[:200] or 'none left'}); "
+        "try a smaller batch_size, width, data.image_size or scoring.chunk"
+    )
 
 
 def complete() -> None:

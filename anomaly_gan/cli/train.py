@@ -73,6 +73,8 @@ def _run(plain: dict[str, Any], folder: Path) -> int:
     else:
         processes = make_trainer(plain["trainer"], logger=False).world_size
     if processes > 1:
+        # Before so many are started.
+        build_a(OneClassData, plain["data"], "data", ("data",)).check_processes(processes)
         in_processes(train, (plain, folder), processes)
         result = RunResult.read(folder)
     else:
