@@ -2,9 +2,9 @@
 
     python benchmarks/fuzz.py --images 5000 --settings 1000 --output results/fuzz.json
 
-Images are given to `data.decode.decode`, and a hundred at a time to `predict`; settings, one or two at a time,
-to whole trainings, tiny. Each training and prediction is a fork of this process with limits of memory and time.
-Left out are settings that start processes (`trainer.devices`, `num_nodes`), fetch data or move the place of runs.
+Images are given to `data.decode.decode`, and a hundred at a time to `predict`; settings, one or two at a
+time, to whole trainings, tiny. Each training and prediction is a fork of this process with limits of memory and
+time. Left out are settings that start processes (`trainer.devices`), fetch data or move the place of runs.
 """
 
 import argparse

@@ -4,8 +4,9 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -225,18 +226,22 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
             losses=losses.points,
             notes=[*_skipped(detector), *(callbacks["health"].notes if "health" in callbacks else [])],
             feature_network=network,
+            log=partial(_log, trainer.loggers, folder),
         )
-        if result is not None:
-            found = {f"test/auroc_{name}": value for name, value in result.auroc.items() if value is not None}
-            for logger in trainer.loggers:
-                logger.log_metrics(found, step=data.iterations)
-            pictures = {path.stem: path for path in sorted((folder / runs.FIGURES_FOLDER).glob("*.png"))}
-            log_pictures(trainer.loggers, pictures, data.iterations)
         failed = False
     finally:
         close(trainer.loggers, failed)
     leave()
     return result
+
+
+def _log(loggers: Sequence[Logger], folder: Path, result: RunResult) -> None:
+    """Give the loggers what the end of a run has brought."""
+    found = {f"test/auroc_{name}": value for name, value in result.auroc.items() if value is not None}
+    for logger in loggers:
+        logger.log_metrics(found, step=result.iterations)
+    pictures = {path.stem: path for path in sorted((folder / runs.FIGURES_FOLDER).glob("*.png"))}
+    log_pictures(loggers, pictures, result.iterations)
 
 
 def _block(config: dict[str, Any], key: str) -> dict[str, Any]:

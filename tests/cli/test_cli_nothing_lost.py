@@ -23,6 +23,7 @@ from anomaly_gan.data.image_set import Batch
 from anomaly_gan.errors import UserError
 from anomaly_gan.lifetime import Stopped, heard, hold, listening, release
 from anomaly_gan.methods.phased import PhasedDetector
+from anomaly_gan.results import RunResult
 from anomaly_gan.safe_load import safe_load, safe_save
 
 FULL = ("train", "debug=fast", "ablation=full", "schedule.total_images=56", "resume=auto")
@@ -327,6 +328,21 @@ def test_a_full_file_system_leaves_the_checkpoint_before(tmp_path: Path) -> None
         assert torch.equal(safe_load(place / "last.ckpt", ""), torch.ones(200_000))
     finally:
         subprocess.run(["umount", place], check=True)
+
+
+def test_the_result_is_written_last_of_all(command, tmp_path: Path) -> None:
+    """Found by benchmarks/kills.py: a run that had a result was finished, though its log had no test scores."""
+
+    def ended(*_: object) -> None:
+        raise Stopped(signal.SIGTERM)
+
+    assert command(*SHORT, "paths.runs=whole").code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunResult, "write", ended)
+        assert command(*SHORT, "paths.runs=ended").code == 143
+    assert command(*SHORT, "paths.runs=ended").code == 0
+    one, other = (only_run(tmp_path / name) / "log" / "metrics.csv" for name in ("whole", "ended"))
+    assert one.read_text() == other.read_text()
 
 
 def test_what_a_killed_process_left_half_written_is_taken_away(
