@@ -3,8 +3,8 @@
     python benchmarks/fuzz.py --images 5000 --settings 1000 --output results/fuzz.json
 
 Images are given to `data.decode.decode`, and a hundred at a time to `predict`; settings, one or two at a
-time, to whole trainings, tiny. Each training and prediction is a fork of this process with limits of memory and
-time. Left out are settings that start processes (`trainer.devices`), fetch data or move the place of runs.
+time, to whole trainings, tiny. Each training and prediction is a fork of this process, with a limit of memory
+and of time. Left out are settings that start processes (`trainer.devices`), fetch data, move runs.
 """
 
 import argparse
@@ -56,8 +56,11 @@ VALUES = (
     "${nothing}", "${oc.env:HOME}", "${", "???", "'???'", "'a\nb'", "[[1],[2]]", "range(1,3)", "a,b", "0x10",
     "1_000", "'1'", "${now:}", "1e3", "-0.0",
 )  # fmt: skip
-SECONDS = 60
-"""After which a case is ended; a valid training of many iterations then saves and ends by itself."""
+SECONDS = 30
+"""Of the processor, after which a case is ended: a valid training of many iterations then saves and ends."""
+
+PATIENCE = 1200
+"""Seconds of the clock after which a case hangs."""
 
 GIB = 6
 """Of address space for one process beyond what it has when it starts."""
@@ -139,18 +142,24 @@ def forked(arguments: list[str], place: Path) -> tuple[int, str]:
         finally:
             sys.stderr.flush()
             os._exit(code)
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end + SECONDS:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         found, status = os.waitpid(process, os.WNOHANG)
         if found:
             return os.waitstatus_to_exitcode(status), (place / "err.txt").read_text(errors="replace")
-        if time.monotonic() > end:
+        if worked(process) > SECONDS:
             os.kill(process, signal.SIGTERM)
             time.sleep(1)
-        time.sleep(0.01)
+        time.sleep(0.02)
     os.kill(process, signal.SIGKILL)
     os.waitpid(process, 0)
     return -signal.SIGKILL, "hangs"
+
+
+def worked(process: int) -> float:
+    """Seconds of the processor that a process has had."""
+    ticks = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def wrong(code: int, err: str) -> str | None:

@@ -331,7 +331,7 @@ def test_a_full_file_system_leaves_the_checkpoint_before(tmp_path: Path) -> None
 
 
 def test_the_result_is_written_last_of_all(command, tmp_path: Path) -> None:
-    """Found by benchmarks/kills.py: a run that had a result was finished, though its log had no test scores."""
+    """Found by benchmarks/kills.py: a run with a result counts as finished, but its log had no test scores."""
 
     def ended(*_: object) -> None:
         raise Stopped(signal.SIGTERM)
