@@ -21,7 +21,7 @@ from anomaly_gan.callbacks.training_checkpoint import newest
 from anomaly_gan.data import digits, folder
 from anomaly_gan.data.image_set import Batch
 from anomaly_gan.errors import UserError
-from anomaly_gan.lifetime import Stopped, heard, hold, listening, release
+from anomaly_gan.lifetime import SIGNALS, Stopped, heard, hold, listening, release
 from anomaly_gan.methods.phased import PhasedDetector
 from anomaly_gan.results import RunResult
 from anomaly_gan.safe_load import safe_load, safe_save
@@ -32,6 +32,15 @@ FULL += ("optimizer=csi_sgd", "optimizer.learning_rate=0.001", "method.generator
 FULL += ("method.diff_augment.changes=[color,translation,cutout]", "method.log_every_iterations=3")
 FULL += ("callbacks.checkpoint.every_minutes=0", "callbacks.learning_curve.at_iterations=[2,4]")
 SHORT = ("train", "debug=fast", "resume=auto", "callbacks.checkpoint.every_minutes=0")
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_heeded() -> Iterator[None]:
+    """Also where the tests run in the background, or under nohup, and some are ignored."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def only_run(runs: Path) -> Path:
@@ -331,7 +340,7 @@ def test_a_full_file_system_leaves_the_checkpoint_before(tmp_path: Path) -> None
 
 
 def test_the_result_is_written_last_of_all(command, tmp_path: Path) -> None:
-    """Found by benchmarks/kills.py: a run with a result counts as finished, but its log had no test scores."""
+    """Found by benchmarks/kills.py: a run with a result is finished, but its log had no test scores."""
 
     def ended(*_: object) -> None:
         raise Stopped(signal.SIGTERM)
