@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from anomaly_gan.config import build
+from anomaly_gan.config import build_a
 from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.errors import UserError
 from anomaly_gan.methods.base import AnomalyDetector
@@ -96,7 +96,8 @@ class Checkpoint:
 
 def build_method(config: Mapping[str, Any], data: Mapping[str, Any]) -> AnomalyDetector:
     """The untrained method that `config` describes, for the data set described by `data`."""
-    return build(
+    return build_a(
+        AnomalyDetector,
         config,
         "method",
         METHOD_PARTS,

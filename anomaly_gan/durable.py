@@ -50,9 +50,9 @@ def replacing(path: Path, before: Path | None = None) -> Iterator[BinaryIO]:
 
 @contextmanager
 def replacing_text(path: Path) -> Iterator[TextIO]:
-    """As `replacing`, for text; bytes of file names that are no text stay what they are."""
+    """As `replacing`, for text; what of a file's name is no text is written as its code."""
     with replacing(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
         try:
             yield text
             text.flush()

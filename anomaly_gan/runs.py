@@ -3,7 +3,7 @@
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ def finish(
     feature_network: FeatureNetwork | None = None,
     already_fitted: bool = False,
     calibration: Calibration | None = None,
+    log: Callable[[RunResult], None] = lambda _: None,
 ) -> RunResult | None:
     """Fit the scorer, score held-out and test images; write detector, scores, pictures and `result.json`.
 
@@ -78,6 +79,7 @@ def finish(
         feature_network: with whose features synthetic images are compared to real ones; None: they are not.
         already_fitted: the detector comes from a file and has its bank.
         calibration: likewise from the file.
+        log: what else is done with the result before it is written, which says that the run is finished.
 
     Raises:
         UserError: its scores are not numbers; nothing is written then.
@@ -190,6 +192,7 @@ def finish(
     if any(len(point) > 1 for point in losses):  # some phase ran before the end
         title = f"{result.dataset}, normal: {result.normal_class}, {result.ablation}: losses"
         figures.save(figures.losses(losses, title), pictures / "losses.png")
+    log(result)
     result.write(folder)
     return result
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from anomaly_gan import checkpoint, runs
 from anomaly_gan.allocator import keep_memory
-from anomaly_gan.config import build
+from anomaly_gan.config import build_a
 from anomaly_gan.data.module import OneClassData, class_index
 from anomaly_gan.device import choose
 from anomaly_gan.errors import UserError
@@ -26,7 +26,7 @@ def main(config: DictConfig, folder: Path) -> int:
     data_config = _data_config(plain, file)
     asked = plain["threshold"]["false_positive_rate"]
     rate = file.false_positive_rate if asked is None else check_rate(asked)
-    data = build(data_config, "data", ("data",))
+    data = build_a(OneClassData, data_config, "data", ("data",))
     data.setup()
     _same_data(data, file)
     trained_with = file.config | {"data": data_config, "threshold": {"false_positive_rate": rate}}

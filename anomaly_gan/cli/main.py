@@ -5,7 +5,9 @@ Nothing heavy is imported here: help and completion must answer at once.
 
 import gc
 import importlib
+import io
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -51,6 +53,8 @@ def main() -> None:
     number of the signal that ended it.
     """
     arguments = sys.argv[1:]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     if "-sc" in arguments[:1]:
         complete()
         return
@@ -124,6 +128,8 @@ def run(command: str, arguments: list[str]) -> int:
             codes.append(complain(explain(error, command, arguments)))
         except OSError as error:
             codes.append(complain_of_files(error, command))
+        except (MemoryError, RuntimeError) as error:
+            codes.append(complain_of_memory(error))
         finally:
             if command in KEEPS_RUNS:
                 remove_if_empty(folder)
@@ -146,12 +152,12 @@ def run(command: str, arguments: list[str]) -> int:
         return 128 + stopped.number
     except (HydraException, OmegaConfBaseException) as error:
         return complain(explain(error, command, arguments))
-    except ValueError as error:
+    except OSError as error:
+        return complain_of_files(error, command)
+    except Exception as error:  # before anything began it is what Hydra makes of odd values
         if began:
             raise
         return complain(explain(error, command, arguments))
-    except OSError as error:
-        return complain_of_files(error, command)
     if command == "train" and sweep.Sweep.folder is not None:
         return sweep.finish(sweep.Sweep.folder, sweep.Sweep.runs)
     return max(codes, default=0)
@@ -205,6 +211,19 @@ def complain_of_files(error: OSError, command: str) -> int:
     place = f"{error.filename}: " if error.filename else ""
     remedy = "; paths.runs=FOLDER chooses another place for runs" if command in KEEPS_RUNS else ""
     return complain(f"{place}{error.strerror}{remedy}")
+
+
+def complain_of_memory(error: Exception) -> int:
+    """Say in one line that memory, here or of the device, did not suffice; the exit code for it."""
+    told = " ".join(str(error).split())
+    if not isinstance(error, MemoryError) and not re.search(
+        "out of memory|t allocate memory|overflowed", told
+    ):
+        raise error
+    return complain(
+        f"not enough memory ({told[:200] or 'none left'}); "
+        "try a smaller batch_size, width, data.image_size or scoring.chunk"
+    )
 
 
 def complete() -> None:

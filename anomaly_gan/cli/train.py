@@ -4,14 +4,16 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -31,7 +33,7 @@ from anomaly_gan.checkpoint import build_method
 from anomaly_gan.cli.main import program
 from anomaly_gan.cli.sizes import check_minutes, choose_sizes, images_in_time
 from anomaly_gan.cli.sweep import sync_command
-from anomaly_gan.config import build
+from anomaly_gan.config import build_a
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.device import choose_precision
 from anomaly_gan.distributed import leave
@@ -82,6 +84,8 @@ def _run(plain: dict[str, Any], folder: Path) -> int:
         processes = make_trainer(plain["trainer"], logger=False).world_size
     check_minutes(plain["schedule"]["minutes"], prod(started_by) if started_by else processes)
     if processes > 1:
+        # Before so many are started.
+        build_a(OneClassData, plain["data"], "data", ("data",)).check_processes(processes)
         in_processes(train, (plain, folder), processes)
         result = RunResult.read(folder)
     else:
@@ -164,7 +168,7 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
         config["trainer"]["precision"], config["trainer"]["accelerator"]
     )
     check_rate(config["threshold"]["false_positive_rate"])
-    data = build(config["data"], "data", ("data",))
+    data = build_a(OneClassData, config["data"], "data", ("data",))
     if is_first_process():
         for line in data.preview():
             print(line)
@@ -182,11 +186,14 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
         detector = _new_detector(config, data)
     detector.save_hyperparameters(config, logger=False)  # a checkpoint says what it belongs to
     resume = _checkpoint_to_resume(config, data, folder)
-    callbacks = build(config["callbacks"], "callbacks", ("callbacks",))
+    callbacks: dict[str, Any] = {
+        name: build_a(pl.Callback, callback, f"callbacks.{name}", ("callbacks",))
+        for name, callback in _block(config, "callbacks").items()
+    }
     told = {"folder": str(folder), "start_iteration": data.start_iteration}
     loggers = {
-        name: build(logger, f"logger.{name}", ("loggers",), **told)
-        for name, logger in config["logger"].items()
+        name: build_a(Logger, logger, f"logger.{name}", ("loggers",), **told)
+        for name, logger in _block(config, "logger").items()
     }
     trainer = make_trainer(
         config["trainer"],
@@ -242,11 +249,8 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
             losses=losses.points,
             notes=[*_skipped(detector), *(callbacks["health"].notes if "health" in callbacks else [])],
             feature_network=network,
+            log=partial(_log, trainer.loggers, folder),
         )
-        if result is not None:
-            log_result(trainer.loggers, result, folder)
-            pictures = {path.stem: path for path in sorted((folder / runs.FIGURES_FOLDER).glob("*.png"))}
-            log_pictures(trainer.loggers, pictures, data.iterations)
         failed = False
     finally:
         close(trainer.loggers, failed)
@@ -275,6 +279,24 @@ def _with_images(config: dict[str, Any], total_images: int) -> dict[str, Any]:
     )
     schedule = config["schedule"] | {"total_images": total_images, "minutes": None}
     return config | {"schedule": schedule, "data": config["data"] | {"total_images": total_images}}
+
+
+def _log(loggers: Sequence[Logger], folder: Path, result: RunResult) -> None:
+    """Give the loggers what the end of a run has brought."""
+    log_result(loggers, result, folder)
+    pictures = {path.stem: path for path in sorted((folder / runs.FIGURES_FOLDER).glob("*.png"))}
+    log_pictures(loggers, pictures, result.iterations)
+
+
+def _block(config: dict[str, Any], key: str) -> dict[str, Any]:
+    """A part of the configuration that holds objects by name.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    if not isinstance(config[key], dict):
+        raise UserError(f"{key}={config[key]}: expected a block of settings")
+    return config[key]
 
 
 def _skipped(detector: PhasedDetector) -> list[str]:

@@ -1,6 +1,7 @@
 """Image files and PIL images of any kind -> uint8 tensors of one size, for training and prediction alike."""
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,13 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MODES = {1: "L", 3: "RGB"}
 """Number of channels -> PIL mode."""
 
+MOST_PIXELS = 89_478_485
+"""Of one image: a quarter of a gigabyte in RGB. PIL warns from there on, and refuses at twice as many."""
+
+TOO_LARGE = f"it claims more than {MOST_PIXELS:,} pixels; shrink it"
+
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata, and of pixels: see above
+
 ORIENTATION = 0x0112
 """The EXIF tag that says how the camera was held."""
 
@@ -35,11 +43,15 @@ def decode(
     """Read an image file; the arguments are those of `to_tensor`.
 
     Raises:
-        CorruptImage: the file is missing, empty, truncated, holds no image that can be used, or claims more
-            pixels than PIL's limit against decompression bombs.
+        CorruptImage: the file is missing, no regular one, empty, truncated, holds no image that can be used,
+            or claims more than MOST_PIXELS; what it claims is looked at before anything is decoded.
     """
     try:
+        if os.path.exists(path) and not os.path.isfile(path):  # whoever opens a pipe waits for its other end
+            raise UserError("no regular file")
         with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise UserError(TOO_LARGE)
             image.load()
             return to_tensor(image, image_size, channels, resize)
     except Exception as error:  # decoders fed arbitrary bytes raise nearly anything
@@ -150,7 +162,7 @@ def _reason(path: str | Path, error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return "it claims more pixels than are safe to decode; shrink it"
+        return TOO_LARGE
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if os.path.isfile(path) and os.path.getsize(path) == 0:

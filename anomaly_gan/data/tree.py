@@ -35,6 +35,9 @@ def find_images(root: Path, under: str = "") -> list[str]:
 
     Known by their suffix, in either case. Hidden files and folders are left out. Links are followed, but no
     folder is entered twice, so a loop of links ends.
+
+    Raises:
+        UserError: a folder cannot be read.
     """
     entered: set[tuple[int, int]] = set()
 
@@ -54,7 +57,10 @@ def find_images(root: Path, under: str = "") -> list[str]:
             elif entry.name.lower().endswith(SUFFIXES):
                 yield name
 
-    return sorted(walk(under))
+    try:
+        return sorted(walk(under))
+    except OSError as error:
+        raise UserError(f"{error.filename}: this folder cannot be read ({error.strerror})") from error
 
 
 def read_tree(root: Path) -> Tree:

@@ -1,5 +1,6 @@
 """Pictures of one run: its scores, its test images, its losses, and what its generator makes."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy import ndarray
 from sklearn.metrics import roc_curve
 
@@ -167,7 +169,13 @@ def _show(axes: Axes, mosaic: Float[ndarray, "height width channels"]) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write `figure` as PNG and let go of it."""
+    """Write `figure` as PNG and let go of it. A class is named as its folder is: by any bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_parse_math(False)  # a dollar is one
+        text.set_text(text.get_text().encode(errors="backslashreplace").decode())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box is drawn in its place
+        figure.savefig(path, dpi=110)
     plt.close(figure)
