@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from hashlib import blake2b
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from statistics import median
 
@@ -43,7 +43,10 @@ def read_header(path: Path) -> Header:
     """Look at one file."""
     digest = b""
     try:
-        digest = blake2b(path.read_bytes(), digest_size=16).digest()
+        if not path.is_file():  # whoever opens a pipe waits for its other end
+            return Header(digest, None, "", "")
+        with path.open("rb") as file:
+            digest = file_digest(file, lambda: blake2b(digest_size=16)).digest()
         with Image.open(path, formats=FORMATS) as image:
             kind = "grey with 16 bits" if image.mode.startswith("I") else KINDS.get(image.mode, image.mode)
             return Header(digest, image.size, kind, image.format or "")
