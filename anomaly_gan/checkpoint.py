@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from anomaly_gan.config import build
+from anomaly_gan.config import build_a
 from anomaly_gan.errors import UserError
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.safe_load import safe_load, safe_save
@@ -62,7 +62,8 @@ class Checkpoint:
 
 def build_method(config: Mapping[str, Any], data: Mapping[str, Any]) -> AnomalyDetector:
     """The untrained method that `config` describes, for the data set described by `data`."""
-    return build(
+    return build_a(
+        AnomalyDetector,
         config,
         "method",
         METHOD_PARTS,

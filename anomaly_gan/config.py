@@ -43,6 +43,19 @@ def build(config: Any, path: str, parts: tuple[str, ...], **extra: Any) -> Any:
     return config
 
 
+def build_a(kind: type, config: Any, path: str, parts: tuple[str, ...], **extra: Any) -> Any:
+    """The same, where only one kind of object is of use.
+
+    Raises:
+        UserError: as `build`, or `config` describes something else.
+    """
+    found = build(config, path, parts, **extra)
+    if not isinstance(found, kind):
+        said = "null" if config is None else config
+        raise UserError(f"{path}={said}: expected a block of settings whose _target_ makes a {kind.__name__}")
+    return found
+
+
 def _resolve(name: Any, path: str, parts: tuple[str, ...]) -> Any:
     module, _, attribute = str(name).rpartition(".")
     allowed = [f"{PACKAGE}.{part}" for part in parts]

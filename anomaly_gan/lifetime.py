@@ -54,9 +54,11 @@ def listening() -> Iterator[None]:
     _Heard.process, _Heard.number, _Heard.held = os.getpid(), 0, False
     heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, _hear) for number in heeded}
+    hook, sys.unraisablehook = sys.unraisablehook, _hear_again
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -68,6 +70,14 @@ def _hear(number: int, frame: FrameType | None) -> None:
     _Heard.number = _Heard.number or number
     if again or not _Heard.held:
         raise Stopped(_Heard.number)
+
+
+def _hear_again(swallowed: "sys.UnraisableHookArgs") -> None:
+    """Where Python swallows what a signal raises (in a destructor, say), send the signal again."""
+    if isinstance(swallowed.exc_value, Stopped):
+        threading.Timer(0.05, os.kill, (os.getpid(), swallowed.exc_value.number)).start()
+    else:
+        sys.__unraisablehook__(swallowed)
 
 
 def hold() -> None:

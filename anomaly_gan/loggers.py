@@ -28,7 +28,7 @@ class Rows(ExperimentWriter):
         if not path.is_file():
             return
         whole = path.read_text().rpartition("\n")[0].splitlines()  # a kill may cut the last row short
-        rows = [row for row in DictReader(whole) if int(row["step"]) <= start_iteration]
+        rows = [row for row in DictReader(whole) if int(row["step"]) <= start_iteration and not _of_end(row)]
         self.metrics_keys = list(rows[0]) if rows else []
         self._replace(rows)
 
@@ -42,6 +42,11 @@ class Rows(ExperimentWriter):
     def _replace(self, rows: list[dict[str, str]]) -> None:
         columns = {key: [row.get(key, "") for row in rows] for key in self.metrics_keys}
         write_csv(Path(self.metrics_file_path), columns)
+
+
+def _of_end(row: dict[str, str]) -> bool:
+    """Whether a row is of the test set: a run that resumes scores it, once more if need be."""
+    return any(value for key, value in row.items() if key.startswith("test/"))
 
 
 class Csv(CSVLogger):

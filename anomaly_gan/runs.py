@@ -3,7 +3,7 @@
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ def finish(
     notes: Sequence[str] = (),
     feature_network: FeatureNetwork | None = None,
     already_fitted: bool = False,
+    log: Callable[[RunResult], None] = lambda _: None,
 ) -> RunResult | None:
     """Fit the scorer, score the test set and write detector, scores, pictures and `result.json`.
 
@@ -58,6 +59,7 @@ def finish(
         notes: what the training warned of.
         feature_network: with whose features synthetic images are compared to real ones; None: they are not.
         already_fitted: the detector comes from a file and has its bank.
+        log: what else is done with the result before it is written, which says that the run is finished.
 
     Raises:
         UserError: its scores are not numbers; nothing is written then.
@@ -147,6 +149,7 @@ def finish(
     if any(len(point) > 1 for point in losses):  # some phase ran before the end
         title = f"{result.dataset}, normal: {result.normal_class}, {result.ablation}: losses"
         figures.save(figures.losses(losses, title), pictures / "losses.png")
+    log(result)
     result.write(folder)
     return result
 

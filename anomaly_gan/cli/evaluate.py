@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from anomaly_gan import checkpoint, runs
 from anomaly_gan.allocator import keep_memory
-from anomaly_gan.config import build
+from anomaly_gan.config import build_a
 from anomaly_gan.data.module import OneClassData, class_index
 from anomaly_gan.device import choose
 from anomaly_gan.errors import UserError
@@ -22,7 +22,7 @@ def main(config: DictConfig, folder: Path) -> int:
     file = checkpoint.read(plain["checkpoint"])
     _same_class(plain["normal_class"], file)
     data_config = _data_config(plain, file)
-    data = build(data_config, "data", ("data",))
+    data = build_a(OneClassData, data_config, "data", ("data",))
     data.setup()
     _same_data(data, file)
     trained_with = file.config | {"data": data_config}

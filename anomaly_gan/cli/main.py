@@ -7,6 +7,7 @@ import gc
 import importlib
 import io
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -106,6 +107,8 @@ def run(command: str, arguments: list[str]) -> int:
             codes.append(complain(explain(error, command, arguments)))
         except OSError as error:
             codes.append(complain_of_files(error, command))
+        except (MemoryError, RuntimeError) as error:
+            codes.append(complain_of_memory(error))
         finally:
             if command in KEEPS_RUNS:
                 remove_if_empty(folder)
@@ -128,12 +131,12 @@ def run(command: str, arguments: list[str]) -> int:
         return 128 + stopped.number
     except (HydraException, OmegaConfBaseException) as error:
         return complain(explain(error, command, arguments))
-    except ValueError as error:
+    except OSError as error:
+        return complain_of_files(error, command)
+    except Exception as error:  # before anything began it is what Hydra makes of odd values
         if began:
             raise
         return complain(explain(error, command, arguments))
-    except OSError as error:
-        return complain_of_files(error, command)
     if command == "train" and sweep.Sweep.folder is not None:
         return sweep.finish(sweep.Sweep.folder, sweep.Sweep.runs)
     return max(codes, default=0)
@@ -187,6 +190,19 @@ def complain_of_files(error: OSError, command: str) -> int:
     place = f"{error.filename}: " if error.filename else ""
     remedy = "; paths.runs=FOLDER chooses another place for runs" if command in KEEPS_RUNS else ""
     return complain(f"{place}{error.strerror}{remedy}")
+
+
+def complain_of_memory(error: Exception) -> int:
+    """Say in one line that memory, here or of the device, did not suffice; the exit code for it."""
+    told = " ".join(str(error).split())
+    if not isinstance(error, MemoryError) and not re.search(
+        "out of memory|t allocate memory|overflowed", told
+    ):
+        raise error
+    return complain(
+        f"not enough memory ({told[:200] or 'none left'}); "
+        "try a smaller batch_size, width, data.image_size or scoring.chunk"
+    )
 
 
 def complete() -> None:

@@ -4,13 +4,15 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -28,7 +30,7 @@ from anomaly_gan.callbacks.training_checkpoint import (
 )
 from anomaly_gan.checkpoint import build_method
 from anomaly_gan.cli.main import program
-from anomaly_gan.config import build
+from anomaly_gan.config import build_a
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.device import choose_precision
 from anomaly_gan.distributed import leave
@@ -72,6 +74,8 @@ def _run(plain: dict[str, Any], folder: Path) -> int:
     else:
         processes = make_trainer(plain["trainer"], logger=False).world_size
     if processes > 1:
+        # Before so many are started.
+        build_a(OneClassData, plain["data"], "data", ("data",)).check_processes(processes)
         in_processes(train, (plain, folder), processes)
         result = RunResult.read(folder)
     else:
@@ -151,7 +155,7 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     config["trainer"]["precision"] = choose_precision(
         config["trainer"]["precision"], config["trainer"]["accelerator"]
     )
-    data = build(config["data"], "data", ("data",))
+    data = build_a(OneClassData, config["data"], "data", ("data",))
     data.setup()
     pl.seed_everything(config["seed"], verbose=False)  # of the initial weights
     detector = build_method(config["method"], data.describe())
@@ -159,11 +163,14 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     # A file that cannot be used is refused now, not after the training.
     network = feature_network(**config["generator_metrics"]) if detector.generates else None
     resume = _checkpoint_to_resume(config, data, folder)
-    callbacks = build(config["callbacks"], "callbacks", ("callbacks",))
+    callbacks: dict[str, Any] = {
+        name: build_a(pl.Callback, callback, f"callbacks.{name}", ("callbacks",))
+        for name, callback in _block(config, "callbacks").items()
+    }
     told = {"folder": str(folder), "start_iteration": data.start_iteration}
     loggers = {
-        name: build(logger, f"logger.{name}", ("loggers",), **told)
-        for name, logger in config["logger"].items()
+        name: build_a(Logger, logger, f"logger.{name}", ("loggers",), **told)
+        for name, logger in _block(config, "logger").items()
     }
     trainer = make_trainer(
         config["trainer"],
@@ -219,18 +226,33 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
             losses=losses.points,
             notes=[*_skipped(detector), *(callbacks["health"].notes if "health" in callbacks else [])],
             feature_network=network,
+            log=partial(_log, trainer.loggers, folder),
         )
-        if result is not None:
-            found = {f"test/auroc_{name}": value for name, value in result.auroc.items() if value is not None}
-            for logger in trainer.loggers:
-                logger.log_metrics(found, step=data.iterations)
-            pictures = {path.stem: path for path in sorted((folder / runs.FIGURES_FOLDER).glob("*.png"))}
-            log_pictures(trainer.loggers, pictures, data.iterations)
         failed = False
     finally:
         close(trainer.loggers, failed)
     leave()
     return result
+
+
+def _log(loggers: Sequence[Logger], folder: Path, result: RunResult) -> None:
+    """Give the loggers what the end of a run has brought."""
+    found = {f"test/auroc_{name}": value for name, value in result.auroc.items() if value is not None}
+    for logger in loggers:
+        logger.log_metrics(found, step=result.iterations)
+    pictures = {path.stem: path for path in sorted((folder / runs.FIGURES_FOLDER).glob("*.png"))}
+    log_pictures(loggers, pictures, result.iterations)
+
+
+def _block(config: dict[str, Any], key: str) -> dict[str, Any]:
+    """A part of the configuration that holds objects by name.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    if not isinstance(config[key], dict):
+        raise UserError(f"{key}={config[key]}: expected a block of settings")
+    return config[key]
 
 
 def _skipped(detector: PhasedDetector) -> list[str]:

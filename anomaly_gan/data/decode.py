@@ -27,7 +27,7 @@ MOST_PIXELS = 89_478_485
 
 TOO_LARGE = f"it claims more than {MOST_PIXELS:,} pixels; shrink it"
 
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata, and of pixels: see above
 
 ORIENTATION = 0x0112
 """The EXIF tag that says how the camera was held."""

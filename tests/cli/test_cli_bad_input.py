@@ -115,6 +115,15 @@ def refused(outcome, *words: str) -> None:
         (["train", "data=folder", "data.root=5"], ["data.root=5", "text"]),
         (["train", "trainer.devices=1.5"], ["trainer: ", "devices", "int > 0"]),
         (["train", "trainer.accelerator=cpu", "trainer.devices=-1"], ["trainer: ", "devices", "int > 0"]),
+        # Found by benchmarks/fuzz.py.
+        (["train", "optimizer=[null]"], ["settings are given as key=value"]),
+        (["train", "logger.csv=1"], ["logger.csv=1", "block of settings"]),
+        (["train", "logger.csv="], ["logger.csv=", "block of settings"]),
+        (["train", "callbacks.checkpoint='1'"], ["callbacks.checkpoint=1", "block of settings"]),
+        (["train", "data._target_=anomaly_gan.data.module.class_index"], ["data"]),
+        (["train", "method.embedding_size=21598236326"], ["not enough memory", "width"]),
+        (["train", "callbacks.checkpoint.every_minutes=nan"], ["every_minutes=nan"]),
+        (["train", "trainer.accelerator=cpu", "trainer.devices=1000"], ["batch_size=32", "1000"]),
     ],
 )
 def test_a_wrong_word_or_value_is_refused_in_one_line(

@@ -21,8 +21,9 @@ from anomaly_gan.callbacks.training_checkpoint import newest
 from anomaly_gan.data import digits, folder
 from anomaly_gan.data.image_set import Batch
 from anomaly_gan.errors import UserError
-from anomaly_gan.lifetime import Stopped, heard, hold, listening, release
+from anomaly_gan.lifetime import SIGNALS, Stopped, heard, hold, listening, release
 from anomaly_gan.methods.phased import PhasedDetector
+from anomaly_gan.results import RunResult
 from anomaly_gan.safe_load import safe_load, safe_save
 
 FULL = ("train", "debug=fast", "ablation=full", "schedule.total_images=56", "resume=auto")
@@ -31,6 +32,15 @@ FULL += ("optimizer=csi_sgd", "optimizer.learning_rate=0.001", "method.generator
 FULL += ("method.diff_augment.changes=[color,translation,cutout]", "method.log_every_iterations=3")
 FULL += ("callbacks.checkpoint.every_minutes=0", "callbacks.learning_curve.at_iterations=[2,4]")
 SHORT = ("train", "debug=fast", "resume=auto", "callbacks.checkpoint.every_minutes=0")
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_heeded() -> Iterator[None]:
+    """Also where the tests run in the background, or under nohup, and some are ignored."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def only_run(runs: Path) -> Path:
@@ -164,6 +174,20 @@ def test_a_second_ctrl_c_does_not_wait(command) -> None:
     assert outcome.code == 130
     state = torch.load(only_run(Path("runs")) / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] == 2
+
+
+def test_a_signal_that_python_swallows_is_heard_all_the_same() -> None:
+    class Sends:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+
+    def swallow(sends: list[Sends]) -> None:
+        sends.clear()
+        time.sleep(10)
+
+    with listening(), pytest.raises(Stopped, match="SIGTERM"):
+        swallow([Sends()])
 
 
 def test_signals_that_are_ignored_stay_so_and_handlers_come_back() -> None:
@@ -313,6 +337,21 @@ def test_a_full_file_system_leaves_the_checkpoint_before(tmp_path: Path) -> None
         assert torch.equal(safe_load(place / "last.ckpt", ""), torch.ones(200_000))
     finally:
         subprocess.run(["umount", place], check=True)
+
+
+def test_the_result_is_written_last_of_all(command, tmp_path: Path) -> None:
+    """Found by benchmarks/kills.py: a run with a result is finished, but its log had no test scores."""
+
+    def ended(*_: object) -> None:
+        raise Stopped(signal.SIGTERM)
+
+    assert command(*SHORT, "paths.runs=whole").code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunResult, "write", ended)
+        assert command(*SHORT, "paths.runs=ended").code == 143
+    assert command(*SHORT, "paths.runs=ended").code == 0
+    one, other = (only_run(tmp_path / name) / "log" / "metrics.csv" for name in ("whole", "ended"))
+    assert one.read_text() == other.read_text()
 
 
 def test_what_a_killed_process_left_half_written_is_taken_away(
