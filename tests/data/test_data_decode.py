@@ -311,7 +311,7 @@ def test_a_file_that_is_no_image_says_why(tmp_path: Path, content: bytes, reason
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(CorruptImage, match=r"gone\.png: not a readable image \(no such file\)"):
         decode(tmp_path / "gone.png", 8, 3, "stretch")
-    with pytest.raises(CorruptImage, match="Is a directory"):
+    with pytest.raises(CorruptImage, match="no regular file"):
         decode(tmp_path, 8, 3, "stretch")
 
 
@@ -335,5 +335,5 @@ def test_a_decompression_bomb_is_a_user_error(tmp_path: Path) -> None:
         + chunk(b"IEND", b"")
     )
     (tmp_path / "bomb.png").write_bytes(png)
-    with pytest.raises(CorruptImage, match=r"bomb\.png: not a readable image \(it claims more pixels"):
+    with pytest.raises(CorruptImage, match=r"bomb\.png: not a readable image \(it claims more than 89,478,485 pixels"):
         decode(tmp_path / "bomb.png", 8, 3, "stretch")
