@@ -75,9 +75,14 @@ def main() -> None:
 def run_plain(command: str, arguments: list[str]) -> int:
     """Run a command that reads its arguments itself; the exit code."""
     from anomaly_gan.errors import UserError
+    from anomaly_gan.lifetime import Stopped, listening
 
     try:
-        return int(load(command).main(arguments))
+        with listening():
+            return int(load(command).main(arguments))
+    except Stopped as stopped:
+        complain(f"{stopped}{'; the same command goes on with the search' if command == 'search' else ''}")
+        return 128 + stopped.number
     except UserError as error:
         return complain(str(error))
     except OSError as error:
@@ -101,6 +106,8 @@ def run(command: str, arguments: list[str]) -> int:
     from anomaly_gan.errors import UserError
     from anomaly_gan.lifetime import Stopped, listening
 
+    if any(argument.startswith("hydra.sweep.") for argument in arguments):
+        return complain("hydra.sweep: a sweep's folder is paths.runs=FOLDER and name=NAME in it")
     codes = []
     began = False
     this_process = os.getpid()

@@ -32,6 +32,9 @@ STATES_FILE = ".states"
 NOT_PART_OF_A_RUN = ("hydra", "resume", "paths", "logger", "name")
 """Settings that do not change what a run finds."""
 
+RUNS = "ANOMALY_GAN_RUNS"
+"""In the environment: how many runs the sweep has, for those who start one."""
+
 MOST_TRIES = 2
 
 DONE_BUT_FOR_SOME = 3
@@ -73,6 +76,8 @@ class Sweep(Callback):
     """How many there are; None where only the sweeper knows."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        Sweep.runs = None
+        os.environ.pop(RUNS, None)
         Sweep.folder = Path(config.hydra.sweep.dir)
         Sweep.folder.mkdir(parents=True, exist_ok=True)
         (Sweep.folder / STATES_FILE).write_text("")
@@ -82,7 +87,7 @@ class Sweep(Callback):
         if all(axis.is_discrete_sweep() for axis in axes.values()):
             lengths = [len(list(axis.sweep_string_iterator())) for axis in axes.values()]
             Sweep.runs = math.prod(lengths)
-            os.environ["ANOMALY_GAN_RUNS"] = str(Sweep.runs)
+            os.environ[RUNS] = str(Sweep.runs)
 
 
 def run_one(overrides: list[str], folder: Path, number: int, ends_with: int | None) -> str:
@@ -97,7 +102,7 @@ def run_one(overrides: list[str], folder: Path, number: int, ends_with: int | No
     Returns:
         How it ended, for a person.
     """
-    of = os.environ.get("ANOMALY_GAN_RUNS")
+    of = os.environ.get(RUNS)
     label = f"run {number + 1}{f' of {of}' if of else ''}, {folder.name}"
     state, told = run_in_process(overrides, folder, ends_with, label)
     with (folder.parent / STATES_FILE).open("a") as states:

@@ -5,6 +5,7 @@ The mathematics is torch-fidelity's; here each set of images passes through the 
 
 import io
 import pickle
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,13 @@ KID_SUBSETS, KID_SUBSET_SIZE, KID_SEED = 100, 1000, 2020
 STAND_IN_SEED, STAND_IN_PIXELS = 0, 64
 
 
-class FeatureNetwork(nn.Module):
+class FeatureNetwork(nn.Module, ABC):
     """A fixed network that turns images [B, C, H, W] in [0, 1], C = 1 or 3, into float32 features [B, D]."""
 
     name: str
 
-    def forward(self, images: Images) -> Float[Tensor, "batch features"]:
-        raise NotImplementedError
+    @abstractmethod
+    def forward(self, images: Images) -> Float[Tensor, "batch features"]: ...
 
 
 class Inception(FeatureNetwork):

@@ -2,6 +2,11 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,3 +46,21 @@ def test_what_cannot_be_searched_is_said_in_one_line(command, arguments, complai
     assert outcome.code == 2
     assert complaint in outcome.err
     assert len(outcome.err.strip().splitlines()) == 1
+
+
+def test_ctrl_c_ends_a_search_in_one_line_and_its_run_with_it(tmp_path: Path) -> None:
+    settings = ["debug=fast", "schedule.total_images=1000000", "optimizer.learning_rate=0.001,0.002"]
+    command = [sys.executable, "-m", "anomaly_gan", "search", *settings]
+    search = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("runs/search/*/checkpoints/last.ckpt")):
+        assert time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.05)
+    os.killpg(search.pid, signal.SIGINT)  # as a terminal does
+    told = search.communicate(timeout=60)[1]
+    assert search.returncode == 130
+    assert told.splitlines()[-1] == "anomaly-gan: ended by SIGINT; the same command goes on with the search"
+    assert "Traceback" not in told
+    assert not list(tmp_path.rglob("FAILED"))

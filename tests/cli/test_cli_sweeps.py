@@ -229,3 +229,9 @@ def test_slurm_gets_one_array_job_and_a_failure_does_not_stop_the_rest(slurm: Pa
     (script,) = (tmp_path / "runs" / "digits" / ".submitit").rglob("*submission.sh")
     assert "--partition=gpu" in script.read_text()
     assert "--array=0-1%2" in script.read_text()
+
+
+def test_the_folder_of_a_sweep_is_chosen_by_its_place_and_name(command) -> None:
+    outcome = command("train", "-m", "seed=0,1", "hydra.sweep.dir=elsewhere")
+    assert outcome.code == 2
+    assert "a sweep's folder is paths.runs=FOLDER and name=NAME in it" in outcome.err
