@@ -181,6 +181,8 @@ class Findings:
 
     def add(self, outcome: str, case: str, problem: str | None) -> None:
         self.outcomes[outcome if problem is None else "problem"] += 1
+        if self.outcomes.total() % 100 == 0:
+            print(dict(self.outcomes), flush=True)
         if problem is not None:
             self.problems.append({"case": case, "problem": problem})
             print(f"{case}: {problem}", flush=True)
