@@ -3,8 +3,9 @@
     python benchmarks/fuzz.py --images 5000 --settings 1000 --output results/fuzz.json
 
 Images are given to `data.decode.decode`, and a hundred at a time to `predict`; settings, one or two at a
-time, to whole trainings, tiny. Each training and prediction is a fork of this process, with a limit of memory
-and of time. Left out are settings that start processes (`trainer.devices`), fetch data, move runs.
+time, to whole trainings, tiny, and one in five to the commands that take the detector of one. Each command is
+a fork of this process, with a limit of memory and of time. Left out are settings that start processes
+(`trainer.devices`), fetch data, move runs.
 """
 
 import argparse
@@ -20,15 +21,18 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import common  # first, for it sets what torch reads when it is loaded
 import numpy as np
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from PIL import Image
 
 from anomaly_gan.cli import main, predict, train
@@ -56,6 +60,13 @@ VALUES = (
     "${nothing}", "${oc.env:HOME}", "${", "???", "'???'", "'a\nb'", "[[1],[2]]", "range(1,3)", "a,b", "0x10",
     "1_000", "'1'", "${now:}", "1e3", "-0.0",
 )  # fmt: skip
+OTHERS = {
+    "predict": ("checkpoint={}", "inputs=digit.png", "output=found", "device=cpu"),
+    "evaluate": ("checkpoint={}", "data=digits", "data.limit=12", "device=cpu"),
+    "export": ("checkpoint={}", "format=torch", "output=detector.pt2"),
+}
+"""Commands beside train, with what makes them run."""
+
 SECONDS = 30
 """Of the processor, after which a case is ended: a valid training of many iterations then saves and ends."""
 
@@ -233,19 +244,28 @@ def fuzz_images(cases: int, place: Path, detector: Path) -> tuple[Findings, Find
     return decoded, predicted
 
 
-def fuzz_settings(cases: int, place: Path) -> Findings:
+def settings_of(command: str, words: Sequence[str]) -> list[str]:
+    """The settings of a command that are to be tried."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(main.config_folder()), version_base="1.3"):
+        config = compose(command, list(words))
+    keys = flat(OmegaConf.to_container(config))
+    return [key for key in keys if not key.startswith(LEFT_OUT) and "_target_" not in key]
+
+
+def fuzz_settings(command: str, words: Sequence[str], cases: int, place: Path) -> Findings:
+    """A command that runs with `words`, and one or two hostile settings more."""
     found = Findings()
-    config = common.compose_config(TINY)
-    keys = [key for key in flat(config) if not key.startswith(LEFT_OUT) and "_target_" not in key]
 
     def check(given: list[str]) -> None:
         folder = place / "settings" / "a" / "b"
         folder.mkdir(parents=True)
-        code, err = forked(["train", *TINY, *given], folder)
-        found.add(f"code {code}", " ".join(given), wrong(code, err))
+        Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(folder / "digit.png")
+        code, err = forked([command, *words, *given], folder)
+        found.add(f"code {code}", " ".join([command, *given]), wrong(code, err))
         shutil.rmtree(place / "settings")
 
-    run(check, cases, overrides(keys))
+    run(check, cases, overrides(settings_of(command, words)))
     return found
 
 
@@ -274,14 +294,16 @@ def run_all() -> None:
         (detector,) = place.glob("runs/digits/*/detector.ckpt")
         decoded, predicted = fuzz_images(given.images, place, detector)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        configs = fuzz_settings(given.settings, place)
-    parts = {"decode": decoded, "predict": predicted, "settings": configs}
+        parts = {"images decoded": decoded, "images predicted": predicted}
+        parts["settings of train"] = fuzz_settings("train", TINY, given.settings * 4 // 5, place)
+        for command, words in OTHERS.items():
+            filled = [word.format(detector) for word in words]
+            parts[f"settings of {command}"] = fuzz_settings(command, filled, given.settings // 15, place)
     content: dict[str, Any] = {
         part: {"outcomes": dict(found.outcomes), "problems": found.problems} for part, found in parts.items()
     }
     content |= {"seconds": round(time.monotonic() - begin, 1), "peak_mib_of_decoding": before}
-    with suppress(KeyError):
-        print(json.dumps({part: content[part]["outcomes"] for part in parts}))
+    print(json.dumps({part: content[part]["outcomes"] for part in parts}))
     common.write(given.output, content)
     raise SystemExit(any(found.problems for found in parts.values()))
 

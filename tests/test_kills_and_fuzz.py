@@ -13,7 +13,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 @pytest.mark.parametrize(
     ("script", "arguments"),
-    [("kills", ["--random", "2", "--aimed", "2"]), ("fuzz", ["--images", "100", "--settings", "3"])],
+    [("kills", ["--random", "2", "--aimed", "2"]), ("fuzz", ["--images", "100", "--settings", "15"])],
 )
 def test_kills_and_odd_input_do_no_harm(tmp_path: Path, script: str, arguments: list[str]) -> None:
     output = tmp_path / "found.json"
@@ -24,5 +24,6 @@ def test_kills_and_odd_input_do_no_harm(tmp_path: Path, script: str, arguments: 
     if script == "kills":
         assert found["random"]["kills"] + found["aimed"]["kills"] == 4
     else:
-        assert sum(found["decode"]["outcomes"].values()) == 100
-        assert found["decode"]["outcomes"].keys() == {"decoded", "refused"}
+        assert sum(found["images decoded"]["outcomes"].values()) == 100
+        assert found["images decoded"]["outcomes"].keys() == {"decoded", "refused"}
+        assert sum(found["settings of train"]["outcomes"].values()) == 12

@@ -102,7 +102,7 @@ def run(command: str, arguments: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from anomaly_gan.cli import sweep
-    from anomaly_gan.cli.messages import explain, with_minutes, without_nulls
+    from anomaly_gan.cli.messages import check_values, explain, with_minutes, without_nulls
     from anomaly_gan.errors import UserError
     from anomaly_gan.lifetime import Stopped, listening
 
@@ -127,6 +127,7 @@ def run(command: str, arguments: list[str]) -> int:
                 print(told, flush=True)
             return told
         try:
+            check_values(config, command)
             codes.append(load(command).main(config, folder))
         # Not raised through Hydra, which would say it twice; the other runs of a sweep go on.
         except UserError as error:

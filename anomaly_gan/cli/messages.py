@@ -1,16 +1,18 @@
 """Hydra's errors in one line that names the nearest valid words."""
 
+import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import MissingConfigException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
 from anomaly_gan.cli.main import config_folder
-from anomaly_gan.errors import nearest
+from anomaly_gan.errors import UserError, nearest
 
 
 def explain(error: Exception, command: str, arguments: list[str]) -> str:
@@ -41,6 +43,26 @@ def groups(command: str) -> dict[str, str | None]:
     return {key: value for entry in entries for key, value in entry.items() if "/" not in key}
 
 
+def check_values(config: DictConfig, command: str) -> None:
+    """Refuse values of `command` that can be of no use, whatever the setting.
+
+    Raises:
+        UserError: a plain value for a name that has settings below it (`threshold=1`), or a number that is
+            none, infinite, or more than torch can hold.
+    """
+    ours: Any = OmegaConf.to_container(OmegaConf.load(config_folder() / f"{command}.yaml"))
+    given: Any = OmegaConf.to_container(config)
+    for key, below in ours.items():
+        if key in given and isinstance(below, dict) and not isinstance(given[key], dict):
+            said = "null" if given[key] is None else given[key]
+            raise UserError(f"{key}={said}: give {' or '.join(f'{key}.{name}=...' for name in below)}")
+    for path, value in _values(given):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{path}={value}: give a finite number")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise UserError(f"{path}={value}: give a number of less than 2^63")
+
+
 def options(group: str) -> list[str]:
     """The names that `group` can be given."""
     return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
@@ -65,13 +87,13 @@ def settings(command: str, arguments: list[str]) -> list[str]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = compose(command, chosen)
-    found: list[str] = []
+    found = [path for path, _ in _values(OmegaConf.to_container(config)) if not path.endswith("_target_")]
+    return list(dict.fromkeys([*found, *of_command]))
 
-    def walk(node: object, path: str) -> None:
-        if isinstance(node, dict):
-            for key, value in ((key, value) for key, value in node.items() if key != "_target_"):
-                found.append(f"{path}{key}")
-                walk(value, f"{path}{key}.")
 
-    walk(OmegaConf.to_container(config), "")
-    return [*found, *of_command]
+def _values(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting in plain containers, as it is written, with its value; those that hold others, too."""
+    pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in pairs:
+        yield f"{path}{key}", value
+        yield from _values(value, f"{path}{key}.")

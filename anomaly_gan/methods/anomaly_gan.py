@@ -110,6 +110,7 @@ class AnomalyGAN(PhasedDetector):
             ("scoring.chunk", chunk, 1),
             ("seed", seed, 0),
             ("method.every", every, 1),
+            ("method.embedding_size", embedding_size, 1),
             ("method.latents_per_image", latents_per_image, 1),
         ):
             if value < smallest:
