@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,14 +11,13 @@ from jaxtyping import Bool, Float, Int64
 from numpy import ndarray
 from torch.utils.data import DataLoader
 
-from anomaly_gan.data.image_set import Batch
+from anomaly_gan.data.image_set import Batch, ImageSet
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.distributed import agreed, gather_unknown, rank, world_size
 from anomaly_gan.errors import UserError
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.metrics.auroc import auroc
 from anomaly_gan.progress import track
-from anomaly_gan.scoring.calibration import Calibration
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import Images, Scores
 
@@ -36,17 +36,18 @@ class FloatBatches:
 
 
 @dataclass(frozen=True)
-class TestScores:
-    """Every score and part of every test image, in the test set's order."""
+class Scored:
+    """Every score and part of every image of a split, in its order."""
 
+    what: Literal["test", "held-out"]
+    images: ImageSet
     scores: dict[str, Float[ndarray, " n"]]
     labels: Int64[ndarray, " n"]
     anomalous: Bool[ndarray, " n"]
-    names: list[str]
     seconds: float
 
     def aurocs(self) -> dict[str, float | None]:
-        """AUROC in [0, 1] by score and part; None where the test set lacks normal or anomalous images."""
+        """AUROC in [0, 1] by score and part; None where normal or anomalous images are lacking."""
         return {name: auroc(values, self.anomalous) for name, values in self.scores.items()}
 
 
@@ -56,7 +57,7 @@ def fit_scorer(detector: AnomalyDetector, data: OneClassData) -> None:
     detector.fit_scorer(FloatBatches(loader, detector.device, "reading normal images"))
 
 
-def score_test_set(detector: AnomalyDetector, data: OneClassData) -> TestScores | None:
+def score_test_set(detector: AnomalyDetector, data: OneClassData) -> Scored | None:
     """Score the test part of `data`, each process a part of it; None where it has none.
 
     Raises:
@@ -64,42 +65,49 @@ def score_test_set(detector: AnomalyDetector, data: OneClassData) -> TestScores 
     """
     if data.test is None:
         return None
-    start = time.perf_counter()
-    scored = _score(detector, data.test_loader(rank(), world_size()), "scoring test images")
-    scores = {name: _as_array(gather_unknown(values)) for name, values in scored.items()}
-    check_finite(scores)
-    labels = data.test.labels.numpy()
-    return TestScores(
-        scores=scores,
-        labels=labels,
-        anomalous=labels != data.normal_index,
-        names=data.test.names,
-        seconds=time.perf_counter() - start,
-    )
+    return _score(detector, data, "test", data.test, data.test_loader(rank(), world_size()))
 
 
-def calibrate(detector: AnomalyDetector, data: OneClassData) -> Calibration | None:
+def score_held_out(detector: AnomalyDetector, data: OneClassData) -> Scored | None:
     """Score the normal images that were held out, each process a part of them; None where none were.
 
     Raises:
         UserError: a score is not a number.
     """
-    if not len(data.calibration):
+    held_out = data.calibration
+    if not len(held_out):
         return None
-    shared = len(data.calibration) >= world_size()  # fewer are scored by every process
-    loader = data.calibration_loader(rank(), world_size()) if shared else data.calibration_loader()
-    scored = _score(detector, loader, "scoring held-out images")
-    if shared:
-        scored = {name: gather_unknown(values) for name, values in scored.items()}
-    scores = {name: _as_array(values) for name, values in scored.items()}
+    if len(held_out) < world_size():  # every process scores all of them
+        return _score(detector, data, "held-out", held_out, data.calibration_loader(), gather=False)
+    return _score(detector, data, "held-out", held_out, data.calibration_loader(rank(), world_size()))
+
+
+def _score(
+    detector: AnomalyDetector,
+    data: OneClassData,
+    what: Literal["test", "held-out"],
+    images: ImageSet,
+    loader: DataLoader[Batch],
+    gather: bool = True,
+) -> Scored:
+    """Score `images`, of which `loader` brings this process's part (all of them where nothing is to gather)."""
+    start = time.perf_counter()
+    batches = FloatBatches(loader, detector.device, f"scoring {what} images")
+    scored = [detector.score_all(batch) for batch in batches]
+    scores = {}
+    for name in scored[0]:
+        values = torch.cat([batch[name] for batch in scored])
+        scores[name] = _as_array(gather_unknown(values) if gather else values)
     check_finite(scores)
-    return Calibration.of(scores)
-
-
-def _score(detector: AnomalyDetector, loader: DataLoader[Batch], description: str) -> dict[str, Scores]:
-    """Every score and part of a loader's images, in its order."""
-    scored = [detector.score_all(images) for images in FloatBatches(loader, detector.device, description)]
-    return {name: torch.cat([batch[name] for batch in scored]) for name in scored[0]}
+    labels = images.labels.numpy()
+    return Scored(
+        what=what,
+        images=images,
+        scores=scores,
+        labels=labels,
+        anomalous=labels != data.normal_index,
+        seconds=time.perf_counter() - start,
+    )
 
 
 def _as_array(values: Scores) -> Float[ndarray, " n"]:

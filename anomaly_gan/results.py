@@ -15,6 +15,7 @@ from anomaly_gan.durable import replacing_text
 
 RESULT_FILE = "result.json"
 SCORES_FILE = "scores.csv"
+PAGE_FILE = "report.html"
 FAILED_FILE = "FAILED"
 """In the folder of a sweep's run that failed: why, one line a try, the latest first."""
 
@@ -61,7 +62,7 @@ class RunResult:
     auroc_parts_interval: dict[str, Interval | None] = field(default_factory=dict)
     """As `auroc_interval`, by part; empty in results written before it was kept."""
     classes: list[str] = field(default_factory=list)
-    """All class names of the data set, in its order; empty in results written before they were kept."""
+    """The classes of the data set that can be normal, in its order; empty in results written before they were kept."""
     calibration: dict[str, Any] | None = None
     """Of the primary score's threshold (`runs.calibration_entry`); null where no images were held out, and in
     results written before it was kept."""

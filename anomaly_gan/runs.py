@@ -14,10 +14,10 @@ from anomaly_gan.data.module import OneClassData
 from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.distributed import rank
 from anomaly_gan.evaluation import (
-    TestScores,
-    calibrate,
+    Scored,
     check_finite,
     fit_scorer,
+    score_held_out,
     score_test_set,
     why_no_auroc,
 )
@@ -28,7 +28,7 @@ from anomaly_gan.metrics.auroc import bootstrap_interval
 from anomaly_gan.metrics.false_alarms import expected_rates
 from anomaly_gan.metrics.generator import FeatureNetwork
 from anomaly_gan.reporting import explanations, figures
-from anomaly_gan.results import RESULT_FILE, SCORES_FILE, RunResult, machine, versions, write_csv
+from anomaly_gan.results import PAGE_FILE, RESULT_FILE, SCORES_FILE, RunResult, machine, versions, write_csv
 from anomaly_gan.scoring.calibration import DECISION, Calibration, Threshold, check_rate, images_needed
 from anomaly_gan.scoring.scores import PARTS
 from anomaly_gan.transforms.convert import to_float
@@ -38,7 +38,7 @@ DETECTOR_FILE = "detector.ckpt"
 FIGURES_FOLDER = "figures"
 
 EXPLAINED = 4
-"""Test images explained at each end of the ranking."""
+"""Images explained at each end of the ranking."""
 
 SECONDS_TO_EXPLAIN = 10.0
 """Beyond which a run explains none: `predict explain=10` does it for whoever wants to wait."""
@@ -88,6 +88,7 @@ def finish(
     notes = [*data.notes, *notes]
     if data.skipped:
         notes.append(f"left out, could not be read: {', '.join(data.skipped)}")
+    held_out = None
     if not already_fitted:
         start = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
@@ -95,9 +96,10 @@ def finish(
             fit_scorer(detector, data)
         notes += [str(warning.message) for warning in caught]
         seconds["fit_scorer"] = time.perf_counter() - start
-        start = time.perf_counter()
-        calibration = calibrate(detector, data)
-        seconds["calibrate"] = time.perf_counter() - start
+        held_out = score_held_out(detector, data)
+        if held_out is not None:
+            calibration = Calibration.of(held_out.scores)
+            seconds["calibrate"] = held_out.seconds
     asked = check_rate(config["threshold"]["false_positive_rate"])
     threshold = None
     if calibration is not None:
@@ -150,7 +152,7 @@ def finish(
     if seconds.get("train"):
         images_per_second["train"] = trained_images / seconds["train"]
     if scored is not None:
-        images_per_second["score"] = len(scored.names) / scored.seconds
+        images_per_second["score"] = len(scored.images) / scored.seconds
     entry = None
     if threshold is not None:
         entry = calibration_entry(threshold, asked, detector.primary, scored)
@@ -181,12 +183,13 @@ def finish(
         calibration=entry,
         notes=notes,
         validation=validation,
-        classes=list(data.class_names),
+        classes=data.can_be_normal(),
     )
     pictures = folder / FIGURES_FOLDER
-    if scored is not None:
-        draw(pictures, scored, result, data)
-        draw_explanations(pictures, detector, data, scored, threshold, normal)
+    shown = scored or held_out
+    if shown is not None:
+        draw(pictures, shown, result, data)
+        draw_explanations(pictures, detector, data, shown, threshold, normal)
     if detector.generates:
         generation.draw_generator(pictures, detector, data)
     if any(len(point) > 1 for point in losses):  # some phase ran before the end
@@ -198,7 +201,7 @@ def finish(
 
 
 def calibration_entry(
-    threshold: Threshold, asked: float, primary: str, scored: TestScores | None
+    threshold: Threshold, asked: float, primary: str, scored: Scored | None
 ) -> dict[str, Any]:
     """What `result.json` says of the threshold; rates in [0, 1].
 
@@ -227,18 +230,18 @@ def calibration_entry(
 
 
 def write_scores(
-    folder: Path, scored: TestScores, data: OneClassData, primary: str, threshold: Threshold | None
+    folder: Path, scored: Scored, data: OneClassData, primary: str, threshold: Threshold | None
 ) -> None:
     """One row a test image: name, class, whether it is anomalous, p-value and decision, every score and part.
 
     p-value and decision are the primary score's, and empty where there is no threshold.
     """
     columns: dict[str, Any] = {
-        "name": scored.names,
+        "name": scored.images.names,
         "class": [data.class_names[label] for label in scored.labels],
         "anomalous": scored.anomalous.astype(int).tolist(),
-        "p_value": [None] * len(scored.names),
-        "decision": [None] * len(scored.names),
+        "p_value": [None] * len(scored.images),
+        "decision": [None] * len(scored.images),
     }
     if threshold is not None:
         above = threshold.anomalous(scored.scores[primary]).tolist()
@@ -247,24 +250,27 @@ def write_scores(
     write_csv(folder / SCORES_FILE, columns | {name: v.tolist() for name, v in scored.scores.items()})
 
 
-def draw(folder: Path, scored: TestScores, result: RunResult, data: OneClassData) -> None:
-    """ROC, score histogram by class, and the images at both ends of the ranking."""
-    assert data.test is not None
+def draw(folder: Path, scored: Scored, result: RunResult, data: OneClassData) -> None:
+    """ROC where there are both kinds, score histogram by class, and the images at both ends of the ranking."""
     primary = scored.scores[result.primary]
     title = f"{result.dataset}, normal: {result.normal_class}"
-    if result.auroc_absent_because is None:
+    if scored.what == "test" and result.auroc_absent_because is None:
         aurocs = scored.aurocs()
         shown = [*_ranked(result), RawPixels.primary]
         figure = figures.roc({name: scored.scores[name] for name in shown}, aurocs, scored.anomalous, title)
         figures.save(figure, folder / "roc.png")
-    figure = figures.histogram(primary, scored.labels, data.class_names, data.normal_index, title)
+    line = None if result.calibration is None else result.calibration["threshold"]
+    figure = figures.histogram(
+        primary, scored.labels, data.class_names, data.normal_index, f"{title}: {scored.what} images", line
+    )
     figures.save(figure, folder / "scores_by_class.png")
     ranked = np.argsort(-primary, kind="stable")
+    red = " (red: anomalous)" if scored.anomalous.any() else ""
     ends = {"most_anomalous": ranked[:32], "least_anomalous": ranked[::-1][:32]}
     for name, rows in ends.items():
-        images = data.test[rows.tolist()].images.cpu().numpy()
+        images = scored.images[rows.tolist()].images.cpu().numpy()
         captions = [f"{data.class_names[scored.labels[row]]}\n{primary[row]:.3f}" for row in rows]
-        heading = f"{title}: {name.replace('_', ' ')} test images (red: anomalous)"
+        heading = f"{title}: {name.replace('_', ' ')} {scored.what} images{red}"
         figure = figures.gallery(images, captions, scored.anomalous[rows].tolist(), heading)
         figures.save(figure, folder / f"{name}.png")
 
@@ -273,18 +279,17 @@ def draw_explanations(
     folder: Path,
     detector: AnomalyDetector,
     data: OneClassData,
-    scored: TestScores,
+    scored: Scored,
     threshold: Threshold | None,
     normal: NormalImages,
 ) -> None:
     """Explain the images at both ends of the ranking, where that takes seconds (see SECONDS_TO_EXPLAIN)."""
-    assert data.test is not None
     rows = np.argsort(-scored.scores[detector.primary], kind="stable").tolist()
     rows = rows[:EXPLAINED] + rows[max(EXPLAINED, len(rows) - EXPLAINED) :]
-    if len(rows) * IMAGES_AN_EXPLANATION * scored.seconds / len(scored.names) > SECONDS_TO_EXPLAIN:
+    if len(rows) * IMAGES_AN_EXPLANATION * scored.seconds / len(scored.images) > SECONDS_TO_EXPLAIN:
         return
-    images = data.test[rows].images.to(detector.device)
-    names = [f"{scored.names[row]} ({data.class_names[scored.labels[row]]})" for row in rows]
+    images = scored.images[rows].images.to(detector.device)
+    names = [f"{scored.images.names[row]} ({data.class_names[scored.labels[row]]})" for row in rows]
     found = list(explain(detector, images, names, threshold, normal))
     title = f"{data.name}, normal: {data.class_names[data.normal_index]}: the most and the least anomalous"
     figures.save(explanations.sheet(found, title), folder / "explanation.png")
@@ -320,6 +325,7 @@ def summary(result: RunResult, folder: Path) -> str:
             lines.append(f"  {name:<30} {'absent' if value is None else format(value, '.3g')}{beside}")
     lines += [f"note: {note}" for note in result.notes]
     lines += [
+        f"page:      {folder / PAGE_FILE}" if (folder / PAGE_FILE).exists() else "",
         f"pictures:  {folder / FIGURES_FOLDER}" if (folder / FIGURES_FOLDER).exists() else "",
         f"results:   {folder / RESULT_FILE}",
         f"detector:  {folder / DETECTOR_FILE}" if (folder / DETECTOR_FILE).exists() else "",

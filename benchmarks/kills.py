@@ -1,7 +1,7 @@
 """Is anything lost when a run is killed? SIGKILL at random moments and while a checkpoint is written.
 
 Every kill is followed by the same command with resume=auto, at most five times a run, until the run ends by
-itself. After each kill every checkpoint that is there must load; in the end weights, scores and log must be
+itself. One that falls after the training, into the scoring, does not count, and the run is then left to end. After each kill every checkpoint that is there must load; in the end weights, scores and log must be
 those of a run that nobody killed, to the last bit. Modules are imported once, each try is a fork; pictures,
 which take half of a small run, are not drawn.
 
@@ -33,11 +33,11 @@ from anomaly_gan.reporting import figures
 
 SETTINGS = (
     "debug=fast", "ablation=full", "optimizer=csi_sgd", "optimizer.learning_rate=0.001", "resume=auto",
-    "schedule.total_images=96", "callbacks.checkpoint.every_minutes=0", "trainer=cpu",
+    "schedule.total_images=192", "callbacks.checkpoint.every_minutes=0", "trainer=cpu",
     "method.generator_average=0.9", "method.diff_augment.changes=[color,translation,cutout]",
     "callbacks.learning_curve.at_iterations=[5]",
 )  # fmt: skip
-ITERATIONS = 12
+ITERATIONS = 24
 KILLS_A_RUN = 5
 SAME = ("scores.csv", "log/metrics.csv")
 """Files of a run that must be the same, byte for byte, beside the weights."""
@@ -131,9 +131,10 @@ def test(kind: str, kills: int, config: DictConfig, seconds: float, place: Path)
     while counts["kills"] < kills:
         folder = place / f"{kind}_{counts['runs']}"
         folder.mkdir()
+        kept = 0
         for attempt in range(KILLS_A_RUN + 1):
             process = start(config, folder)
-            if attempt < KILLS_A_RUN and counts["kills"] < kills:
+            if attempt < KILLS_A_RUN and counts["kills"] < kills and kept < ITERATIONS:
                 code = end(process, folder, seconds)
             else:
                 code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
@@ -142,9 +143,9 @@ def test(kind: str, kills: int, config: DictConfig, seconds: float, place: Path)
             counts["unloadable"] += len(left["unloadable"])
             if code != -signal.SIGKILL:
                 break
-            counts["kills"] += 1
             counts["half_written"] += left["half_written"]
             kept = left["iterations"]
+            counts["kills"] += kept < ITERATIONS
             fell["nothing kept yet" if not kept else "scoring" if kept == ITERATIONS else "training"] += 1
         counts["runs"] += 1
         if code:

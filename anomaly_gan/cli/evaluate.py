@@ -14,6 +14,7 @@ from anomaly_gan.data.module import OneClassData, class_index
 from anomaly_gan.device import choose
 from anomaly_gan.errors import UserError
 from anomaly_gan.metrics.generator import feature_network
+from anomaly_gan.reporting.report import write_page
 from anomaly_gan.scoring.calibration import check_rate
 
 
@@ -52,6 +53,7 @@ def main(config: DictConfig, folder: Path) -> int:
         calibration=file.calibration,
     )
     assert result is not None  # there is one process
+    write_page(folder)
     print(runs.summary(result, Path(os.path.relpath(folder))))
     return 0
 

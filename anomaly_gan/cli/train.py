@@ -46,6 +46,7 @@ from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.methods.phased import PhasedDetector
 from anomaly_gan.metrics.generator import feature_network
 from anomaly_gan.progress import is_first_process
+from anomaly_gan.reporting.report import write_page
 from anomaly_gan.results import RESULT_FILE, RunResult, write_atomically
 from anomaly_gan.scoring.calibration import check_rate
 from anomaly_gan.strategies import SharedBatch
@@ -75,7 +76,8 @@ def main(config: DictConfig, folder: Path) -> int:
 
 def _run(plain: dict[str, Any], folder: Path) -> int:
     if plain["resume"] == AUTO and (folder / RESULT_FILE).exists():
-        print(f"finished before:\n{runs.summary(RunResult.read(folder), Path(os.path.relpath(folder)))}")
+        print("finished before:")
+        _conclude(folder)
         return 0
     started_by, processes = started_outside(), 1
     if started_by is not None:
@@ -87,14 +89,9 @@ def _run(plain: dict[str, Any], folder: Path) -> int:
         # Before so many are started.
         build_a(OneClassData, plain["data"], "data", ("data",)).check_processes(processes)
         in_processes(train, (plain, folder), processes)
-        result = RunResult.read(folder)
-    else:
-        found = train(plain, folder)
-        if found is None:
-            return 0  # the first process speaks for all
-        result = found
-    where = Path(os.path.relpath(folder))
-    print(runs.summary(result, where))
+    elif train(plain, folder) is None:
+        return 0  # the first process speaks for all
+    where = _conclude(folder)
     name = program()
     print(
         "next:\n"
@@ -104,6 +101,14 @@ def _run(plain: dict[str, Any], folder: Path) -> int:
         f"  {name} train data=folder data.root=FOLDER_OF_GOOD_IMAGES budget=10min"
     )
     return 0
+
+
+def _conclude(folder: Path) -> Path:
+    """Write the page of a finished run and say what was found; the folder as it is reached from here."""
+    write_page(folder)
+    where = Path(os.path.relpath(folder))
+    print(runs.summary(RunResult.read(folder), where))
+    return where
 
 
 def _how_to_go_on(config: dict[str, Any], folder: Path) -> str:

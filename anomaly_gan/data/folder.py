@@ -133,6 +133,10 @@ class Folder(OneClassData):
         """Which files there are, and their classes."""
         return read_tree(self.root)
 
+    def can_be_normal(self) -> list[str]:
+        """The classes that have training images; a defect has none."""
+        return [name for name in self.class_names if name in set(self.tree.train.classes)]
+
     def load_train(self, normal_index: int) -> ImageSet:
         """The training images of one class."""
         train, normal = self.tree.train, self.class_names[normal_index]

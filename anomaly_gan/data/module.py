@@ -264,6 +264,10 @@ class OneClassData(LightningDataModule, ABC):
             images, batch_size=None, sampler=batches, num_workers=self.workers if images.streamed else 0
         )
 
+    def can_be_normal(self) -> list[str]:
+        """The classes that have training images, after `discover`; of a benchmark all."""
+        return list(self.class_names)
+
     def move_to(self, device: torch.device) -> None:
         """Keep images that lie in memory on a GPU, where they take at most half of what is free there."""
         if device.type != "cuda":

@@ -45,8 +45,12 @@ def histogram(
     class_names: Sequence[str],
     normal_index: int,
     title: str,
+    threshold: float | None,
 ) -> Figure:
-    """How each class's anomaly scores are spread: one ridge a class, the normal one first."""
+    """How each class's anomaly scores are spread: one ridge a class, the normal one first.
+
+    A line marks the threshold, where there is one.
+    """
     present = [int(c) for c in np.unique(labels)]
     # The classes hardest to tell from the normal one come next to it.
     order = sorted(present, key=lambda c: (c != normal_index, np.median(scores[labels == c])))
@@ -61,7 +65,10 @@ def histogram(
         axes.set_ylabel(class_names[c], rotation=0, ha="right", va="center", color=color)
         axes.set_yticks([])
         axes.spines[["left", "top", "right"]].set_visible(False)
-    rows[-1, 0].set_xlabel("anomaly score (higher = more anomalous)")
+        if threshold is not None:
+            axes.axvline(np.clip(threshold, *axes.get_xlim()), color="0.3", linestyle="--", linewidth=1)
+    line = "" if threshold is None else "; dashed: the threshold"
+    rows[-1, 0].set_xlabel(f"anomaly score (higher = more anomalous{line})")
     figure.suptitle(title)
     return figure
 

@@ -58,8 +58,8 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        """The classes and their mean."""
-        return [*self.classes, MEAN]
+        """The classes and, of several, their mean."""
+        return [*self.classes, MEAN] if len(self.classes) > 1 else self.classes
 
     @property
     def own(self) -> list[Row]:

@@ -190,6 +190,8 @@ def _detail(run: Run, contents: Contents) -> dict[str, Any]:
         ],
         "curve": result.curve,
         "losses": losses(run),
+        "calibration": result.calibration,
+        "no_auroc": result.auroc_absent_because,
         "roc": known.roc if known else [],
         "histogram": known.histogram if known else None,
         "no_scores": "" if known else str(evidence).partition(" beside ")[0],

@@ -208,7 +208,13 @@
       points.push([high, 0]);
       at.picture.append(svg("path", { d: path(points, at.px, at.py), fill: colour, "fill-opacity": 0.22, stroke: colour, "stroke-width": 1.3 }));
     }
-    return chart("Scores, share of each kind", at.picture, legend([["normal", "var(--normal)"], ["anomalous", "var(--anomalous)"]]));
+    const entries = [["normal", "var(--normal)"], ["anomalous", "var(--anomalous)"]];
+    if (run.calibration && run.calibration.score === run.score) {
+      const at_x = at.px(Math.min(high, Math.max(low, run.calibration.threshold)));
+      at.picture.append(svg("line", { x1: at_x, x2: at_x, y1: at.py(0), y2: at.py(top), stroke: "var(--quiet)", "stroke-dasharray": "3 3" }));
+      entries.push(["threshold", "var(--quiet)", "3 3"]);
+    }
+    return chart("Scores, share of each kind", at.picture, legend(entries));
   }
   function curveChart(run) {
     const names = [...new Set(run.curve.flatMap((point) => Object.keys(point.auroc)))];
@@ -241,6 +247,17 @@
     : null;
   const withInterval = ([name, value, interval]) => [value == null ? "—" : percent(value), interval ? ` (${percent(interval[0])} to ${percent(interval[1])})` : ""].join("");
 
+  const share = (value) => `${Number((100 * value).toPrecision(3))} %`;
+  function decisions({ score, threshold, held_out, false_positive_rate, false_alarms, found }) {
+    const entries = [[`anomalous: ${score} above`, figure(threshold)], ["false alarms, promised at most", share(false_positive_rate)], ["by so many held-out images", held_out]];
+    if (false_alarms) {
+      const expected = false_alarms.expected_interval;
+      entries.push([`of ${false_alarms.tested} normal test images called anomalous`, share(false_alarms.rate) + (expected ? ` (95 % of such tests: ${share(expected[0])} to ${share(expected[1])})` : "")]);
+    }
+    if (found) entries.push([`of ${found.tested} anomalous test images found`, share(found.rate)]);
+    return rows("Decisions", entries);
+  }
+
   function detail(run) {
     const scores = run.scores.map((entry) => [entry[0], withInterval(entry), entry[0] === run.score ? "ranks" : ""]);
     const common = data.common[run.config.common], own = run.config.own;
@@ -270,8 +287,10 @@
       make("div", { class: "command" }, make("code", {}, run.command), copy),
       run.notes.length ? make("div", {}, ...run.notes.map((note) => make("p", { class: "remarks" }, `Note: ${note}`))) : null,
       charts.some(Boolean) ? make("div", { class: "charts" }, ...charts.filter(Boolean)) : null,
-      run.no_scores ? make("p", { class: "remarks" }, `No charts of the scores: ${run.no_scores}.`) : null,
+      run.no_auroc ? make("p", { class: "remarks" }, `No AUROC: ${run.no_auroc}.`)
+        : run.no_scores ? make("p", { class: "remarks" }, `No charts of the scores: ${run.no_scores}.`) : null,
       make("div", { class: "columns" },
+        run.calibration ? decisions(run.calibration) : null,
         rows("AUROC, % (95 % over test images)", scores),
         rows("Parts of the score, alone", run.parts.map((entry) => [entry[0], withInterval(entry), entry[0] === run.score ? "ranks" : ""])),
         rows("Synthetic images (real test images)", generator),
@@ -305,5 +324,6 @@
   });
 
   apply();
+  if (runs.length === 1) open(runs[0], true);
   root.dataset.ready = "yes";
 })();
