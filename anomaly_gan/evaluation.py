@@ -90,7 +90,7 @@ def _score(
     loader: DataLoader[Batch],
     gather: bool = True,
 ) -> Scored:
-    """Score `images`, of which `loader` brings this process's part (all of them where nothing is to gather)."""
+    """Score `images`; `loader` brings this process's part of them, or all where nothing is to gather."""
     start = time.perf_counter()
     batches = FloatBatches(loader, detector.device, f"scoring {what} images")
     scored = [detector.score_all(batch) for batch in batches]

@@ -62,7 +62,8 @@ class RunResult:
     auroc_parts_interval: dict[str, Interval | None] = field(default_factory=dict)
     """As `auroc_interval`, by part; empty in results written before it was kept."""
     classes: list[str] = field(default_factory=list)
-    """The classes of the data set that can be normal, in its order; empty in results written before they were kept."""
+    """The classes of the data set that can be normal, in its order; empty in results from before they were
+    kept."""
     calibration: dict[str, Any] | None = None
     """Of the primary score's threshold (`runs.calibration_entry`); null where no images were held out, and in
     results written before it was kept."""

@@ -251,7 +251,7 @@ def write_scores(
 
 
 def draw(folder: Path, scored: Scored, result: RunResult, data: OneClassData) -> None:
-    """ROC where there are both kinds, score histogram by class, and the images at both ends of the ranking."""
+    """ROC where both kinds were tested, score histogram by class, the images at both ends of the ranking."""
     primary = scored.scores[result.primary]
     title = f"{result.dataset}, normal: {result.normal_class}"
     if scored.what == "test" and result.auroc_absent_because is None:

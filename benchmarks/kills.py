@@ -1,8 +1,9 @@
 """Is anything lost when a run is killed? SIGKILL at random moments and while a checkpoint is written.
 
 Every kill is followed by the same command with resume=auto, at most five times a run, until the run ends by
-itself. One that falls after the training, into the scoring, does not count, and the run is then left to end. After each kill every checkpoint that is there must load; in the end weights, scores and log must be
-those of a run that nobody killed, to the last bit. Modules are imported once, each try is a fork; pictures,
+itself. One that falls into the scoring, after the training, does not count, and the run is then left to end.
+After each kill every checkpoint that is there must load; in the end weights, scores and log must be those of
+a run that nobody killed, to the last bit. Modules are imported once, each try is a fork; pictures,
 which take half of a small run, are not drawn.
 
     python benchmarks/kills.py --random 200 --aimed 50 --output results/kills.json

@@ -181,9 +181,11 @@ def _missing(row: Row, classes: Sequence[str], seeds: Sequence[int]) -> str:
     absent = [name for name in classes if name not in row.cells]
     there = [name for name in classes if name in row.cells]
     words = []
-    if absent:
+    if not there:
+        words.append("all")
+    elif absent:
         most = len(absent) > len(there)
-        words.append(f"all but {', '.join(there) or 'none'}" if most else ", ".join(absent))
+        words.append(f"all but {', '.join(there)}" if most else ", ".join(absent))
     by_lack: dict[str, list[str]] = defaultdict(list)
     for seed in seeds:
         lacking = ", ".join(name for name in there if seed not in row.cells[name].seeds)

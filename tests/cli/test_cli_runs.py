@@ -34,6 +34,7 @@ def test_a_run_leaves_config_result_scores_pictures_log_and_detector(trained: Pa
         "config.yaml",
         "detector.ckpt",
         "result.json",
+        "report.html",
         "checkpoints/last.ckpt",
         "checkpoints/previous.ckpt",
         "scores.csv",
@@ -139,6 +140,7 @@ def test_predicting_the_test_files_gives_their_test_scores(command, tmp_path: Pa
     )
     assert trained.code == 0, trained.err
     (folder,) = (path.parent for path in (tmp_path / "runs" / "mine").glob("*/result.json"))
+    assert json.loads((folder / "result.json").read_text())["classes"] == ["good"]  # a dent is never normal
     written = {row["name"]: float(row["csi_ens"]) for row in rows_of(folder / "scores.csv")}
     detector = Detector.load(folder)
     paths = [tmp_path / "set" / name for name in written]
@@ -163,6 +165,12 @@ def test_normal_images_alone_train_a_detector_without_auroc(command, tmp_path: P
     assert result["auroc_absent_because"] == "there is no test set"
     assert (folder / "detector.ckpt").exists()
     assert "absent" in outcome.out
+    # Its pictures and page are of the held-out images, where a bad one among the good would show.
+    figures = {path.name for path in (folder / "figures").glob("*.png")}
+    assert {"most_anomalous.png", "least_anomalous.png", "scores_by_class.png"} <= figures
+    assert "roc.png" not in figures
+    assert "no AUROC, there is no test set" in (folder / "report.html").read_text()
+    assert f"page:      {folder.relative_to(tmp_path) / 'report.html'}" in outcome.out
     # The side by rule would be 32; the detector's holds.
     again = command("evaluate", f"checkpoint={folder}", "data=folder", "data.root=good", "paths.runs=again")
     assert again.code == 0, again.err

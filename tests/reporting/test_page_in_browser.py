@@ -10,7 +10,7 @@ from toy_runs import MakeRun
 
 from anomaly_gan.reporting.collect import collect
 from anomaly_gan.reporting.contents import contents
-from anomaly_gan.reporting.report import write
+from anomaly_gan.reporting.report import write, write_page
 
 QUIET = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -50,6 +50,23 @@ def test_the_script_filters_dims_and_opens_by_the_address(run: MakeRun, tmp_path
     assert found.count("<svg") >= 3
     assert 'src="data:image/webp;base64,' in found
     assert "<b>doll" not in found
+
+
+def test_the_page_of_one_run_shows_it_opened_with_its_decisions(run: MakeRun, tmp_path: Path) -> None:
+    tested = {"tested": 225, "rate": 0.00444, "expected_interval": [0, 0.0267]}
+    calibration = {
+        "score": "csi", "threshold": 1.25, "held_out": 184, "false_positive_rate": 0.01,
+        "false_alarms": tested, "found": {"tested": 392, "rate": 0.5},
+    }  # fmt: skip
+    folder = run("only", lift=1, classes=["ball"], calibration=calibration)
+    write_page(folder)
+    found = dom(folder / "report.html", "", tmp_path / "profile")
+    assert 'aria-expanded="true"' in found
+    assert re.search("<nav[^>]* hidden", found)
+    text = re.sub("<script.*?</script>|<[^>]*>", " ", found, flags=re.DOTALL)
+    for words in ("1.25", "1 %", "0.444 % (95 % of such tests: 0 % to 2.67 %)", "50 %", "threshold"):
+        assert words in text, words
+    assert 'data-class="mean"' not in found  # of one class
 
 
 def test_without_a_filter_all_runs_are_shown(run: MakeRun, tmp_path: Path) -> None:

@@ -291,15 +291,15 @@
         : run.no_scores ? make("p", { class: "remarks" }, `No charts of the scores: ${run.no_scores}.`) : null,
       make("div", { class: "columns" },
         run.calibration ? decisions(run.calibration) : null,
-        rows("AUROC, % (95 % over test images)", scores),
-        rows("Parts of the score, alone", run.parts.map((entry) => [entry[0], withInterval(entry), entry[0] === run.score ? "ranks" : ""])),
+        run.no_auroc ? null : rows("AUROC, % (95 % over test images)", scores),
+        run.no_auroc ? null : rows("Parts of the score, alone", run.parts.map((entry) => [entry[0], withInterval(entry), entry[0] === run.score ? "ranks" : ""])),
         rows("Synthetic images (real test images)", generator),
-        rows("Images and time", [...list(Object.entries(run.counts)), ...Object.entries(run.seconds).map(([name, value]) => [`${name}, s`, figure(value)])])),
+        rows("Images and time", [...list(Object.entries(run.counts)), ...Object.entries(run.seconds).filter(([, value]) => value).map(([name, value]) => [`${name}, s`, figure(value)])])),
       pictures.length ? make("div", { class: "pictures" }, ...pictures) : null,
       run.pictures_left_out ? make("p", { class: "remarks" }, `${run.pictures_left_out} pictures are in the run's folder, not on this page.`) : null,
       make("div", { class: "columns config" },
         rows("Configuration, where it differs from what its row shares", Object.entries(own)),
-        rows("Where and with what", [["folder", run.path], ["machine", run.machine], ...Object.entries(run.versions)])),
+        rows("Where and with what", [["result", run.path], ["machine", run.machine], ...Object.entries(run.versions)])),
       make("details", { class: "columns config" }, make("summary", {}, `Whole configuration, ${whole.length} settings`), rows("", whole)));
   }
 
