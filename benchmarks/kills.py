@@ -157,6 +157,7 @@ def test(kind: str, kills: int, config: DictConfig, seconds: float, place: Path)
             problems.append(f"{folder.name}: {wrong[:5]}")
         counts["left_half_written"] += any(folder.rglob("*.partial"))
         shutil.rmtree(folder)
+        print(f"{kind}: {counts['kills']} of {kills} kills, {len(problems)} problems", flush=True)
     names = ("kills", "half_written", "runs", "unloadable", "failed_resumes", "diverged", "left_half_written")
     return {name: counts[name] for name in names} | {"fell_into": dict(fell), "problems": problems}
 

@@ -381,12 +381,14 @@ def has_checkpoint(place: Path) -> Callable[[], bool]:
     return lambda: bool(list(place.rglob("last.ckpt")))
 
 
-def test_a_sweep_that_is_ended_has_no_failed_run_and_goes_on(command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", ["null", "local_parallel"])
+def test_a_sweep_that_is_ended_has_no_failed_run_and_goes_on(launcher: str, tmp_path: Path) -> None:
     long = [
         SHORT[0],
         "-m",
         *SHORT[1:],
         "seed=0",
+        f"launcher={launcher}",
         "schedule.total_images=3200",
         "callbacks.learning_curve.at_iterations=[]",
     ]
