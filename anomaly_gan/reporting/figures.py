@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from numpy import ndarray
 from sklearn.metrics import roc_curve
@@ -82,19 +83,18 @@ def gallery(
 ) -> Figure:
     """Images in a grid, framed green where normal and red where anomalous."""
     rows = -(-len(images) // columns)
-    figure, grid = plt.subplots(
-        rows, columns, squeeze=False, figsize=(1.25 * columns, 1.45 * rows + 0.5), layout="constrained"
-    )
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, image, caption, is_anomalous in zip(grid.flat, images, captions, anomalous, strict=False):
+    width, height, side = 1.25, 1.45, 1.15  # of a cell and of its image, inches
+    figure, axes = plt.subplots(figsize=(width * columns, height * rows + 0.35), layout="constrained")
+    # All in one Axes: one for each image takes more than twice as long to draw.
+    for i, (image, caption, is_anomalous) in enumerate(zip(images, captions, anomalous, strict=True)):
         color = ANOMALOUS if is_anomalous else NORMAL
-        axes.axis("on")
-        axes.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255)
-        axes.set_title(caption, fontsize=7, color=color, pad=2)
-        axes.set(xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set(edgecolor=color, linewidth=2)
+        left, bottom = i % columns * width, (i // columns + 1) * height
+        extent = (left, left + side, bottom, bottom - side)
+        axes.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255, extent=extent)
+        axes.add_patch(Rectangle((left, bottom - side), side, side, fill=False, edgecolor=color, linewidth=2))
+        axes.text(left + side / 2, bottom - side - 0.03, caption, fontsize=7, color=color, ha="center")
+    axes.set(xlim=(-0.02, width * columns), ylim=(height * rows + 0.02, 0))
+    axes.axis("off")
     figure.suptitle(title, fontsize=11)
     return figure
 

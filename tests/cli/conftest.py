@@ -1,13 +1,15 @@
 """Commands as a user gives them, in this process."""
 
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from anomaly_gan.cli.main import main
+from anomaly_gan.lifetime import SIGNALS
 
 
 class Outcome(NamedTuple):
@@ -19,6 +21,15 @@ class Outcome(NamedTuple):
 
 
 Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def _signals_are_heeded() -> Iterator[None]:
+    """Also where the tests run in the background, or under nohup, and some are ignored."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from anomaly_gan.callbacks.training_checkpoint import newest
 from anomaly_gan.data import digits, folder
 from anomaly_gan.data.image_set import Batch
 from anomaly_gan.errors import UserError
-from anomaly_gan.lifetime import SIGNALS, Stopped, heard, hold, listening, release
+from anomaly_gan.lifetime import Stopped, heard, hold, listening, release
 from anomaly_gan.methods.phased import PhasedDetector
 from anomaly_gan.results import RunResult
 from anomaly_gan.safe_load import safe_load, safe_save
@@ -34,13 +34,7 @@ FULL += ("callbacks.checkpoint.every_minutes=0", "callbacks.learning_curve.at_it
 SHORT = ("train", "debug=fast", "resume=auto", "callbacks.checkpoint.every_minutes=0")
 
 
-@pytest.fixture(autouse=True)
-def _signals_are_heeded() -> Iterator[None]:
-    """Also where the tests run in the background, or under nohup, and some are ignored."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("_signals_are_heeded")
 
 
 def only_run(runs: Path) -> Path:

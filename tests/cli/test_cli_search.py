@@ -48,6 +48,7 @@ def test_what_cannot_be_searched_is_said_in_one_line(command, arguments, complai
     assert len(outcome.err.strip().splitlines()) == 1
 
 
+@pytest.mark.usefixtures("_signals_are_heeded")
 def test_ctrl_c_ends_a_search_in_one_line_and_its_run_with_it(tmp_path: Path) -> None:
     settings = ["debug=fast", "schedule.total_images=1000000", "optimizer.learning_rate=0.001,0.002"]
     command = [sys.executable, "-m", "anomaly_gan", "search", *settings]
