@@ -64,8 +64,9 @@ def _data_config(plain: dict[str, Any], file: checkpoint.Checkpoint) -> dict[str
         return file.config["data"]
     of_training = ("calibration_fraction", "seed", "limit")
     same = {key: file.config["data"][key] for key in of_training}
-    if plain["data"].get("image_size", "its own") is None:
-        same["image_size"] = file.data["image_size"]
+    for by_rule in ("image_size", "channels"):
+        if plain["data"].get(by_rule, "its own") is None:
+            same[by_rule] = file.data[by_rule]
     return plain["data"] | same | {"normal_class": file.data["normal_class"]}
 
 

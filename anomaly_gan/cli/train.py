@@ -178,8 +178,8 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
         for line in data.preview():
             print(line)
     data.setup()
-    if "image_size" in config["data"]:
-        config["data"] = config["data"] | {"image_size": data.image_size}  # as it was chosen
+    for name in {"image_size", "channels"} & config["data"].keys():
+        config["data"] = config["data"] | {name: getattr(data, name)}  # as it was chosen
     detector = _new_detector(config, data)
     # A file that cannot be used is refused now, not after the training.
     network = feature_network(**config["generator_metrics"]) if detector.generates else None
@@ -270,8 +270,11 @@ def _new_detector(config: dict[str, Any], data: OneClassData) -> AnomalyDetector
 
 def _timed_before(config: dict[str, Any], folder: Path) -> int | None:
     """How many images the process that this one goes on from found that it had time for."""
-    settings = folder / "config.yaml"
-    if config["resume"] != AUTO or not settings.is_file():
+    if config["resume"] is None:
+        return None
+    run = folder if config["resume"] == AUTO else Path(str(config["resume"])).expanduser().parent.parent
+    settings = run / "config.yaml"
+    if not settings.is_file():
         return None
     return int(OmegaConf.load(settings).schedule.total_images)
 

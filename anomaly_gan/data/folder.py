@@ -5,7 +5,7 @@ import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Folder(OneClassData):
         root: the folder.
         image_size: side of the images after resizing, pixels; None: by `inspection.choose_side`.
         name: label of results; the folder's own name if None.
-        channels: 1 or 3; None means 1 if the first 32 training images hold nothing but grey, else 3.
+        channels: 1 or 3; None means 1 if 32 training images, evenly spread, are grey, else 3.
         resize: "stretch", "crop" or "pad"; see `decode.to_tensor`.
         on_corrupt: "raise" or "skip" (leave out, count and list in `skipped`).
         memory_limit_gib: largest split to keep decoded in memory, GiB.
@@ -96,7 +96,9 @@ class Folder(OneClassData):
     def preview(self) -> list[str]:
         """What is in the folder, and what will be done about it."""
         self.discover()
-        return self.inspection.lines(self.requested_image_size, self.resize, self.on_corrupt)
+        return self.inspection.lines(
+            self.requested_image_size, self.requested_channels, self.channels, self.resize, self.on_corrupt
+        )
 
     def held_together(self, images: ImageSet, first: Labels) -> Labels:
         """Copies, and images of one object; copies of which are in two objects make these one."""
@@ -206,17 +208,17 @@ class Folder(OneClassData):
         log.warning("%s: left out %d files that cannot be read: %s", self.name, len(names), some(names))
 
     def _guess_channels(self) -> int:
-        """1 if the first 32 training images that can be read hold nothing but grey, else 3."""
+        """1 if 32 training images, evenly spread, hold nothing but grey, else 3."""
 
-        def colourful(name: str) -> bool | None:
+        def colourful(name: str) -> bool:
             try:
                 red, green, blue = decode(self.root / name, self.image_size, 3, self.resize)
             except CorruptImage:  # _load deals with it
-                return None
+                return False
             return not (torch.equal(red, green) and torch.equal(green, blue))
 
-        verdicts = (colourful(name) for name in self.tree.train.names)
-        return 3 if any(islice((v for v in verdicts if v is not None), 32)) else 1
+        names = self.tree.train.names
+        return 3 if any(colourful(name) for name in names[:: -(-len(names) // 32)]) else 1
 
 
 def image_files(folder: Path) -> list[Path]:

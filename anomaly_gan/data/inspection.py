@@ -91,11 +91,15 @@ class Inspection:
         """The side in pixels that images should have: see `choose_side`."""
         return choose_side([min(h.size) for h in self.train.values() if h.size is not None])
 
-    def lines(self, image_size: int | None, resize: str, on_corrupt: str) -> list[str]:
+    def lines(
+        self, image_size: int | None, asked_channels: int | None, channels: int, resize: str, on_corrupt: str
+    ) -> list[str]:
         """All this for a person, with what will be done about it.
 
         Args:
             image_size: asked for; None: by rule.
+            asked_channels: likewise.
+            channels: of the images as they become.
             resize: see `Folder`.
             on_corrupt: likewise.
         """
@@ -115,7 +119,9 @@ class Inspection:
                 f"data.image_size), {resize}"
             )
         lines.append(
-            f"pixels: {_counted(h.kind for h in headers)}; files: {_counted(h.format for h in headers)}"
+            f"pixels: {_counted(h.kind for h in headers)}; become {'grey' if channels == 1 else 'RGB'} "
+            f"({'asked for' if asked_channels else 'by rule, from 32 of them'}; data.channels); "
+            f"files: {_counted(h.format for h in headers)}"
         )
         if self.copies:
             lines.append(

@@ -66,6 +66,8 @@ class Torch(Format):
         return None  # it holds everything
 
     def write(self, program: ExportedProgram, metadata: Mapping[str, Any], path: Path) -> None:
+        for weights in program.parameters():  # so that whoever runs it may call .numpy() on what comes
+            weights.requires_grad_(False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of channels_last weights it says that they may be incomplete
             torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})

@@ -52,6 +52,16 @@ def test_a_folder_is_told_in_a_few_lines(root: Path) -> None:
     assert "become 64x64 (asked for" in "\n".join(folder(root, image_size=64).preview())
 
 
+def test_colour_that_comes_late_is_seen_and_told(tmp_path: Path) -> None:
+    for i in range(60):
+        image(i).convert("L" if i < 40 else "RGB").save(tmp_path / f"{i:02d}.png")
+    data = folder(tmp_path)
+    assert "40 grey, 20 RGB; become RGB (by rule, from 32 of them; data.channels)" in "\n".join(
+        data.preview()
+    )
+    assert data.channels == 3
+
+
 def test_normal_images_of_one_size_are_told_so(tmp_path: Path) -> None:
     for i in range(3):
         image(i).save(tmp_path / f"{i}.png")
