@@ -9,22 +9,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64
 from numpy import ndarray
 from torch import Tensor
 
 from anomaly_gan import checkpoint
 from anomaly_gan.data.decode import CorruptImage
-from anomaly_gan.data.inputs import ManyImages, OneImage, read, read_ahead, separate
+from anomaly_gan.data.inputs import ManyImages, OneImage, Read, is_path, read, read_batches, separate
 from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.errors import UserError
 from anomaly_gan.explanation import Explanation, explain
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.scoring.calibration import Threshold
 from anomaly_gan.transforms.convert import to_float
-
-Read = UInt8[Tensor, "channels height width"] | CorruptImage
-"""An image as the detector sees it, or why it could not be read."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,8 @@ class Detector:
     images; numpy arrays [H, W], [H, W, C] or [N, H, W, C]; torch tensors [C, H, W] or [N, C, H, W]. Arrays
     and tensors hold uint8, or floats in [0, 1] (rounded to 8 bits); C is 1, 3, or 4 with alpha. Every one
     goes the way of a file: any size and mode becomes the detector's, and the array of a file's pixels gets
-    the file's score, to the bit.
+    the file's score, to the bit. An iterator may yield the same array or PIL image again with other pixels:
+    each is read in the moment it is drawn. Only paths are read ahead, by threads.
 
     Several threads may use one detector at once, and get what one would.
 
@@ -177,6 +175,7 @@ class Detector:
         itself.
 
         Files are read ahead by threads, a few batches at most: any number of images takes the same memory.
+        What an iterator raises comes after the predictions of all that it yielded before.
 
         Args:
             images: see the class; an iterator is drawn from as images are needed.
@@ -190,7 +189,7 @@ class Detector:
             tensors = [image for _, image in batch if isinstance(image, Tensor)]
             rows = iter(self._examined(tensors))
             for given, image in batch:
-                path = Path(given) if isinstance(given, str | os.PathLike) else None
+                path = Path(given) if is_path(given) else None
                 if isinstance(image, CorruptImage):
                     yield Prediction(index, path, {}, None, None, None, str(image))
                 else:
@@ -216,7 +215,7 @@ class Detector:
         one, *others = separate(image)
         if others:
             raise UserError(f"explain takes one image, not {1 + len(others)}; call it for each")
-        name = os.fspath(one) if isinstance(one, str | os.PathLike) else "image"
+        name = os.fspath(one) if is_path(one) else "image"
         pixels = read(one, **self.form)[None].to(self.device)
         (explanation,) = explain(self.method, pixels, [name], self.threshold, self.normal, neighbours)
         return explanation
@@ -237,15 +236,9 @@ class Detector:
             of_row = {name: float(values[row]) for name, values in scores.items()}
             yield of_row, of_row[self.primary], p_values[row], anomalous[row]
 
-    def _batches(self, images: ManyImages, batch_size: int) -> Iterator[list[tuple[OneImage, Read]]]:
+    def _batches(self, images: ManyImages, batch_size: int) -> Iterator[list[tuple[Any, Read]]]:
         check_batch_size(batch_size)
-        return read_ahead(separate(images), self._read, batch_size)
-
-    def _read(self, image: OneImage) -> Read:
-        try:
-            return read(image, **self.form)
-        except CorruptImage as corrupt:
-            return corrupt
+        return read_batches(images, batch_size, **self.form)
 
     def _score_all(self, images: list[Tensor]) -> dict[str, Float[ndarray, " n"]]:
         """Every score and part; float64, which holds a float32 exactly."""

@@ -15,6 +15,7 @@ from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.distributed import rank
 from anomaly_gan.evaluation import (
     Scored,
+    calibrate,
     check_finite,
     fit_scorer,
     score_held_out,
@@ -98,8 +99,9 @@ def finish(
         seconds["fit_scorer"] = time.perf_counter() - start
         held_out = score_held_out(detector, data)
         if held_out is not None:
-            calibration = Calibration.of(held_out.scores)
-            seconds["calibrate"] = held_out.seconds
+            start = time.perf_counter()
+            calibration = calibrate(detector, held_out)
+            seconds["calibrate"] = held_out.seconds + time.perf_counter() - start
     asked = check_rate(config["threshold"]["false_positive_rate"])
     threshold = None
     if calibration is not None:

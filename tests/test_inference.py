@@ -3,6 +3,7 @@
 import doctest
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -177,3 +178,38 @@ def test_four_threads_get_what_one_gets(trained: Path, paths: list[Path], ensemb
         for _ in range(4):
             for found, scores in zip(pool.map(detector.score, parts), expected, strict=True):
                 assert np.array_equal(found, scores)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 64])
+def test_each_image_of_a_camera_loop_has_its_score_as_it_was_when_it_was_yielded(
+    detector: Detector, batch: np.ndarray, batch_size: int
+) -> None:
+    def loop() -> Iterator[np.ndarray]:
+        buffer = np.empty_like(batch[0])
+        for array in batch:
+            buffer[:] = array
+            yield buffer
+
+    expected = detector.score(batch, batch_size)
+    assert len(np.unique(expected)) == 30
+    assert np.array_equal(detector.score(loop(), batch_size), expected)
+    assert [found.score for found in detector.examine(loop(), batch_size)] == expected.tolist()
+    decided = np.where(expected > detector.threshold.value, -1, 1)
+    assert np.array_equal(detector.predict(loop(), batch_size), decided)
+
+
+def test_one_lazily_opened_image_given_many_times_has_one_score(detector: Detector, paths) -> None:
+    for path in paths[:4]:
+        with Image.open(path) as image:
+            assert np.array_equal(detector.score([image] * 64), detector.score([path] * 64))
+
+
+def test_a_damaged_pil_image_is_told_like_a_damaged_file(detector: Detector, paths, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(paths[30].read_bytes()[:600])
+    with Image.open(damaged) as image:
+        found = list(detector.examine([Image.open(paths[0]), image, Image.open(paths[1])]))
+        assert [prediction.error is None for prediction in found] == [True, False, True]
+        assert "damaged.png: not a readable image" in found[1].error
+        with pytest.raises(UserError, match=r"damaged\.png"):
+            detector.score(image)

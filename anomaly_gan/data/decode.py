@@ -55,7 +55,7 @@ def decode(
             image.load()
             return to_tensor(image, image_size, channels, resize)
     except Exception as error:  # decoders fed arbitrary bytes raise nearly anything
-        raise CorruptImage(f"{path}: not a readable image ({_reason(path, error)})") from error
+        raise CorruptImage(f"{path}: not a readable image ({reason(path, error)})") from error
 
 
 def to_tensor(
@@ -158,7 +158,8 @@ def _from_sixteen_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.round(values / np.float32(257)).astype(np.uint8))
 
 
-def _reason(path: str | Path, error: Exception) -> str:
+def reason(path: str | Path, error: Exception) -> str:
+    """Why an image cannot be read, by what its decoder raised; `path` of its file, "" where there is none."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):

@@ -5,14 +5,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from anomaly_gan.data.decode import decode, to_tensor
+from anomaly_gan.data.decode import CorruptImage, decode, reason, to_tensor
 from anomaly_gan.errors import UserError
 
 OneImage = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
@@ -22,6 +22,9 @@ Arrays and tensors hold uint8, or floats in [0, 1]."""
 ManyImages = OneImage | Iterable[Any]
 """One image, a batch of them as an array [N, H, W, C] or a tensor [N, C, H, W], or any sequence of these,
 mixed."""
+
+Read = UInt8[Tensor, "channels height width"] | CorruptImage
+"""An image as the detector sees it, or why it could not be read."""
 
 ACCEPTED = (
     "accepted: paths, PIL images, numpy arrays [H, W], [H, W, C] or [N, H, W, C], torch tensors [C, H, W] or "
@@ -69,14 +72,51 @@ def read(
     The array of a file's pixels gives what the file gives, to the bit. Floats are rounded to 8 bits.
 
     Raises:
-        CorruptImage: a file cannot be read.
+        CorruptImage: a file cannot be read, or a PIL image that was opened from one.
         UserError: shape, type or range of an array is none of an image.
     """
     if isinstance(image, str | os.PathLike):
         return decode(os.fspath(image), image_size, channels, resize)
-    if not isinstance(image, Image.Image):
-        image = _to_pil(image)
-    return to_tensor(image, image_size, channels, resize)
+    if isinstance(image, np.ndarray | Tensor):
+        return to_tensor(_to_pil(image), image_size, channels, resize)
+    try:
+        return to_tensor(image, image_size, channels, resize)
+    except Exception as error:  # PIL opens lazily: here its decoders meet arbitrary bytes, or a closed file
+        name = getattr(image, "filename", "")
+        closed = isinstance(error, AssertionError) or "closed file" in str(error)
+        why = "its file is closed: load() it before" if closed else reason(name, error)
+        raise CorruptImage(f"{name or 'a PIL image'}: not a readable image ({why})") from error
+
+
+def is_path(image: Any) -> TypeGuard[str | os.PathLike[str]]:
+    """Whether an image is given by the path of its file."""
+    return isinstance(image, str | os.PathLike)
+
+
+def read_batches(images: ManyImages, batch_size: int, **form: Any) -> Iterator[list[tuple[Any, Read]]]:
+    """Batches of (path, what `read` makes of it); something else stands where an image has no path.
+
+    Paths are read ahead by threads. Every other image is read in the moment it is drawn, for who yields
+    images may fill the same array or PIL image anew for the next one, or close its file: what is read later,
+    or in another thread, has other pixels.
+
+    Args:
+        images: any.
+        batch_size: images a batch, at least 1.
+        **form: arguments of `read`.
+
+    Raises:
+        UserError: something that cannot be taken for an image, after all that came before it.
+    """
+
+    def try_read(image: OneImage) -> Read:
+        try:
+            return read(image, **form)
+        except CorruptImage as corrupt:
+            return corrupt
+
+    drawn = (image if is_path(image) else try_read(image) for image in separate(images))
+    return read_ahead(drawn, lambda image: try_read(image) if is_path(image) else image, batch_size)
 
 
 def _to_pil(image: np.ndarray | Tensor) -> Image.Image:
@@ -110,7 +150,8 @@ def read_ahead(
 ) -> Iterator[list[tuple[Item, Result]]]:
     """Batches of items with what `function` makes of each, in order, by threads that work two batches ahead.
 
-    So files are decoded while the batch before is scored, and however many there are, few are held.
+    So files are decoded while the batch before is scored, and however many there are, few are held. What
+    goes wrong in `items` is raised when all that came before has been handed out.
     """
     threads = os.cpu_count() or 1
     # A task of several files, because small ones decode in less time than a task takes to hand over.
@@ -123,9 +164,20 @@ def read_ahead(
     pool = ThreadPoolExecutor(threads, thread_name_prefix="read_ahead")
     waiting: deque[Future[list[tuple[Item, Result]]]] = deque()
     ready: list[tuple[Item, Result]] = []
+    failure: Exception | None = None
+
+    def draw() -> list[Item]:
+        nonlocal failure
+        of_group = []
+        try:
+            for item in islice(remaining, 0 if failure else group):
+                of_group.append(item)  # those before a failure count
+        except Exception as error:
+            failure = error
+        return of_group
 
     def refill() -> None:
-        while len(waiting) * group < 2 * batch_size and (of_group := list(islice(remaining, group))):
+        while len(waiting) * group < 2 * batch_size and (of_group := draw()):
             waiting.append(pool.submit(work, of_group))
 
     try:
@@ -138,5 +190,7 @@ def read_ahead(
                 ready = ready[batch_size:]
         if ready:
             yield ready
+        if failure is not None:
+            raise failure
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -2,17 +2,19 @@
 
 import threading
 import time
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from anomaly_gan.data.decode import CorruptImage, decode
-from anomaly_gan.data.inputs import read, read_ahead, separate
+from anomaly_gan.data.inputs import read, read_ahead, read_batches, separate
 from anomaly_gan.errors import UserError
 
 FORM = {"image_size": 16, "channels": 3, "resize": "stretch"}
@@ -124,3 +126,122 @@ def test_what_goes_wrong_while_reading_ahead_is_raised() -> None:
 
     with pytest.raises(UserError, match="item 0"):
         list(read_ahead(range(100), fail, 8))
+
+
+def test_what_comes_before_a_failure_of_the_items_is_handed_out_first() -> None:
+    def items():
+        yield from range(37)
+        raise UserError("the camera is gone")
+
+    batches = read_ahead(items(), lambda item: item, 8)
+    assert [item for batch in islice(batches, 5) for item, _ in batch] == list(range(37))
+    with pytest.raises(UserError, match="camera"):
+        next(batches)
+
+
+@pytest.mark.parametrize("how", ["closed by with", "closed beneath", "truncated"])
+def test_a_pil_image_whose_pixels_cannot_be_had_any_more_is_said_to_be_so(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "image.png"
+    Image.fromarray(pixels(50, 50, 3)).save(path)
+    if how == "truncated":
+        path.write_bytes(path.read_bytes()[:500])
+    image = Image.open(path)
+    if how == "closed by with":
+        with image:
+            pass
+    elif how == "closed beneath":
+        image.fp.close()
+    words = "truncated" if how == "truncated" else "its file is closed"
+    with pytest.raises(CorruptImage, match=f"image.png: not a readable image .*{words}"):
+        read(image, **FORM)
+    image.close()
+
+
+def one_buffer(arrays: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """As a camera gives its pictures."""
+    buffer = np.empty_like(arrays[0])
+    for array in arrays:
+        buffer[:] = array
+        yield buffer
+
+
+def one_tensor(arrays: list[np.ndarray]) -> Iterator[torch.Tensor]:
+    buffer = torch.empty(3, 20, 20, dtype=torch.uint8)
+    for array in arrays:
+        buffer.copy_(torch.from_numpy(array).permute(2, 0, 1))
+        yield buffer
+
+
+def batches_in_one_buffer(arrays: list[np.ndarray]) -> Iterator[np.ndarray]:
+    buffer = np.empty((4, *arrays[0].shape), np.uint8)
+    for start in range(0, len(arrays), 4):
+        rows = arrays[start : start + 4]
+        buffer[: len(rows)] = rows
+        yield buffer[: len(rows)]
+
+
+def one_image(arrays: list[np.ndarray]) -> Iterator[Image.Image]:
+    image = Image.new("RGB", (20, 20))
+    for array in arrays:
+        image.paste(Image.fromarray(array))
+        yield image
+
+
+def pages(arrays: list[np.ndarray], path: Path) -> Path:
+    first, *others = (Image.fromarray(array) for array in arrays)
+    first.save(path, save_all=True, append_images=others)
+    return path
+
+
+def in_sequence(arrays: list[np.ndarray], path: Path) -> Iterator[Image.Image]:
+    with Image.open(pages(arrays, path)) as image:
+        yield from ImageSequence.Iterator(image)
+
+
+def sought(arrays: list[np.ndarray], path: Path) -> Iterator[Image.Image]:
+    with Image.open(pages(arrays, path)) as image:
+        for page in range(len(arrays)):
+            image.seek(page)
+            yield image
+
+
+def opened_one_by_one(arrays: list[np.ndarray], path: Path) -> Iterator[Image.Image]:
+    for array in arrays:
+        Image.fromarray(array).save(path.with_suffix(".png"))
+        with Image.open(path.with_suffix(".png")) as image:
+            yield image
+
+
+CHANGING = {
+    "one buffer": lambda arrays, path: one_buffer(arrays),
+    "one tensor": lambda arrays, path: one_tensor(arrays),
+    "batches in one buffer": lambda arrays, path: batches_in_one_buffer(arrays),
+    "one PIL image": lambda arrays, path: one_image(arrays),
+    "ImageSequence": in_sequence,
+    "seek": sought,
+    "with Image.open": opened_one_by_one,
+}
+
+
+@pytest.mark.parametrize("container", CHANGING)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 40), st.integers(1, 50))
+def test_each_image_is_read_as_it_was_when_it_was_yielded(
+    tmp_path: Path, container: str, count: int, batch_size: int
+) -> None:
+    arrays = [pixels(20, 20, 3, seed=seed) for seed in range(count)]
+    images = CHANGING[container](arrays, tmp_path / "pages.tif")
+    found = [image for batch in read_batches(images, batch_size, **FORM) for _, image in batch]
+    assert len(found) == count
+    for image, array in zip(found, arrays, strict=True):
+        assert torch.equal(image, read(array, **FORM))
+
+
+def test_one_lazily_opened_image_given_many_times_is_one_image(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.fromarray(pixels(300, 300, 3)).save(path)
+    expected = read(path, **FORM)
+    for batch_size in (1, 7, 64):
+        with Image.open(path) as image:
+            batches = list(read_batches([image] * 64, batch_size, **FORM))
+        assert all(torch.equal(found, expected) for batch in batches for _, found in batch)
