@@ -134,6 +134,8 @@ def read(path: str | Path) -> Checkpoint:
     Raises:
         UserError: there is no such file, or it is something else.
     """
+    if not str(path):
+        raise UserError("checkpoint= is empty: give a run's folder or its detector.ckpt")
     path = Path(str(path)).expanduser()
     if path.is_dir():
         path = path / "detector.ckpt"

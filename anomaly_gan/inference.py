@@ -85,6 +85,7 @@ class Detector:
     ):
         self.method = method.to(device).eval()
         self.form = {key: data[key] for key in ("image_size", "channels", "resize")}
+        self.form["bits"] = data.get("bits", 16)  # absent in files from before it could be set
         self.threshold = threshold
         self.normal = normal
         self.device = torch.device(device)

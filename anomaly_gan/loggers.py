@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
+from anomaly_gan.own_files import mark
 from anomaly_gan.results import SCORES_FILE, RunResult, write_csv
 
 
@@ -98,6 +99,9 @@ def wandb(
         mode: offline, files stay here until `wandb sync` sends them.
         run: what names a run that resumes, so that its parts become one; None: it is on its own.
     """
+    pictures = Path(folder).parent / "wandb"
+    pictures.mkdir(parents=True, exist_ok=True)
+    mark(pictures)
     more: dict[str, Any] = {} if run is None else {"id": re.sub(r"[^\w.-]", "-", f"{group}-{run}")}
     if mode == "online":
         more["resume"] = "allow"

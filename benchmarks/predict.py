@@ -23,8 +23,8 @@ from common import median, peak_mib, rounded, seconds, write
 from anomaly_gan import Detector
 from anomaly_gan.allocator import keep_memory
 from anomaly_gan.cli.predict import write as write_predictions
-from anomaly_gan.data.folder import image_files
 from anomaly_gan.data.inputs import read, read_ahead
+from anomaly_gan.data.scan import scan
 from anomaly_gan.transforms.convert import to_float
 
 BATCH = 256
@@ -86,7 +86,8 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_memory()
     detector = Detector.load(arguments.run, arguments.device)
-    paths = image_files(arguments.folder)[: arguments.only or arguments.images]
+    names = scan(arguments.folder).images[: arguments.only or arguments.images]
+    paths = [arguments.folder / name for name in names]
     if arguments.only:
         command(detector, paths)
         print(json.dumps(peak_mib("cpu")))

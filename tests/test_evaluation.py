@@ -38,9 +38,7 @@ class Rounds(AnomalyDetector):
 def held_out(method: AnomalyDetector, images: torch.Tensor) -> Scored:
     labels = torch.zeros(len(images), dtype=torch.int64)
     split = in_memory(images, labels, "train", torch.arange(len(images)))
-    scores = {
-        name: values.double().numpy() for name, values in method.score_all(to_float(images)).items()
-    }
+    scores = {name: values.double().numpy() for name, values in method.score_all(to_float(images)).items()}
     return Scored("held-out", split, scores, labels.numpy(), labels.numpy() > 0, 1.0)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anomaly_gan.cli.report import check_score
+from anomaly_gan.cli.report import check_score, given_path
 from anomaly_gan.errors import UserError
 from anomaly_gan.metrics.paired import Difference, t_interval
 from anomaly_gan.reporting.collect import Collection, collect
@@ -57,7 +57,7 @@ def _collect(text: str) -> Collection:
     """The runs that PATH or PATH:ABLATION names."""
     path, colon, ablation = text.rpartition(":")
     if not colon or Path(text).exists():
-        return collect([Path(text)])
+        return collect([given_path(text)])
     found = collect([Path(path)])
     kept = [run for run in found.runs if run.result.ablation == ablation]
     if not kept:

@@ -83,9 +83,10 @@ def _same_class(normal_class: Any, file: checkpoint.Checkpoint) -> None:
 def _same_data(data: OneClassData, file: checkpoint.Checkpoint) -> None:
     """Refuse data that the detector was not trained on: its figures would mean nothing."""
     now = data.describe()
-    for key in ("dataset", "normal_class", "class_names", "image_size", "channels", "resize"):
-        if now[key] != file.data[key]:
+    learned = {"bits": 16} | file.data  # which were not kept when they could not be chosen
+    for key in ("dataset", "normal_class", "class_names", "image_size", "channels", "resize", "bits"):
+        if now[key] != learned[key]:
             raise UserError(
-                f"checkpoint={file.path}: trained with {key} {file.data[key]!r}, but the data has "
+                f"checkpoint={file.path}: trained with {key} {learned[key]!r}, but the data has "
                 f"{now[key]!r}; choose the data it was trained on, or train anew"
             )

@@ -47,8 +47,8 @@ def check_values(config: DictConfig, command: str) -> None:
     """Refuse values of `command` that can be of no use, whatever the setting.
 
     Raises:
-        UserError: a plain value for a name that has settings below it (`threshold=1`), or a number that is
-            none, infinite, or more than torch can hold.
+        UserError: a plain value for a name that has settings below it (`threshold=1`), an empty one, or a
+            number that is none, infinite, or more than torch can hold.
     """
     ours: Any = OmegaConf.to_container(OmegaConf.load(config_folder() / f"{command}.yaml"))
     given: Any = OmegaConf.to_container(config)
@@ -57,6 +57,8 @@ def check_values(config: DictConfig, command: str) -> None:
             said = "null" if given[key] is None else given[key]
             raise UserError(f"{key}={said}: give {' or '.join(f'{key}.{name}=...' for name in below)}")
     for path, value in _values(given):
+        if value == "":  # of a shell's variable that is not set; as a path it would be the current folder
+            raise UserError(f"{path}= is empty: give a value, or leave it out")
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{path}={value}: give a finite number")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:

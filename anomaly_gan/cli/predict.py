@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from anomaly_gan.allocator import keep_memory
 from anomaly_gan.checkpoint import NO_CALIBRATION
-from anomaly_gan.data.folder import image_files
+from anomaly_gan.data.scan import scan
 from anomaly_gan.device import choose
 from anomaly_gan.durable import replacing_text
 from anomaly_gan.errors import UserError
@@ -125,10 +125,12 @@ def _files(inputs: Any) -> Iterable[Path]:
     for item in inputs if isinstance(inputs, list) else [inputs]:
         path = Path(str(item)).expanduser()
         if path.is_dir():
-            found = image_files(path)
-            if not found:
-                raise UserError(f"inputs={path}: no images in this folder")
-            yield from found
+            found = scan(path)
+            left_out = found.left_out()
+            if not found.images:
+                raise UserError("; ".join([f"inputs={path}: no images in this folder", *left_out]))
+            print("".join(f"{path}: {line}\n" for line in left_out), end="")
+            yield from (path / name for name in found.images)
         elif path.exists():
             yield path
         else:

@@ -28,10 +28,10 @@ def main(arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "places", metavar="DIR", type=Path, nargs="+", help="folder of runs, or a result's file"
+        "places", metavar="DIR", type=given_path, nargs="+", help="folder of runs, or a result's file"
     )
     parser.add_argument(
-        "--output", metavar="FOLDER", type=Path, help="where the report goes; else the first DIR"
+        "--output", metavar="FOLDER", type=given_path, help="where the report goes; else the first DIR"
     )
     parser.add_argument(
         "--score",
@@ -52,6 +52,17 @@ def main(arguments: Sequence[str]) -> int:
         print(f"  {path}: {state}")
     print("\n".join(os.path.relpath(path) for path in paths))
     return 0
+
+
+def given_path(text: str) -> Path:
+    """The path that an argument is.
+
+    Raises:
+        UserError: it is empty, as a shell's variable is that is not set; it would be the current folder.
+    """
+    if not text:
+        raise UserError("an empty path: give a folder of runs or a result's file")
+    return Path(text)
 
 
 def check_score(collection: Collection, score: str | None) -> None:

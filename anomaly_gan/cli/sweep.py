@@ -54,17 +54,23 @@ def run_folder(resume: str | None, time: str | None, *, _root_: DictConfig) -> s
         for key, node in nodes.items()
     }
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    words = f"{config['normal_class']}_{config['ablation']['name']}_seed{config['seed']}_{digest}"
-    return re.sub(r"[^\w.-]", "-", words)
+    chosen = [config["normal_class"], config["ablation"]["name"], f"seed{config['seed']}", digest]
+    return re.sub(r"[^\w.-]", "-", "_".join(str(word) for word in chosen if word is not None))
+
+
+def otherwise(value: Any, instead: Any) -> Any:
+    """`value`, and `instead` where it is null."""
+    return instead if value is None else value
 
 
 def all_classes(*, _root_: DictConfig) -> str:
     """The classes of the data set, as Hydra wants values to sweep over."""
     from anomaly_gan.config import build  # with torch, and only where it is asked for
 
-    data = build(OmegaConf.to_container(_root_.data, resolve=True), "data", ("data",))
+    config: Any = OmegaConf.to_container(_root_.data, resolve=True)
+    data = build(config | {"normal_class": 0}, "data", ("data",))  # any: each has its turn
     data.discover()
-    return ",".join(f"'{name}'" for name in data.class_names)
+    return ",".join(f"'{name}'" for name in data.can_be_normal())
 
 
 class Sweep(Callback):

@@ -178,7 +178,9 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
         for line in data.preview():
             print(line)
     data.setup()
-    for name in {"image_size", "channels"} & config["data"].keys():
+    if is_first_process() and data.batch_size < config["data"]["batch_size"]:
+        print(f"batch_size={data.batch_size}: by rule, all images that are trained on")
+    for name in {"image_size", "channels", "batch_size"} & config["data"].keys():
         config["data"] = config["data"] | {name: getattr(data, name)}  # as it was chosen
     detector = _new_detector(config, data)
     # A file that cannot be used is refused now, not after the training.

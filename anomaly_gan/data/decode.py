@@ -16,7 +16,7 @@ from anomaly_gan.errors import UserError
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 """PIL's names of the accepted formats. PIL knows others, some of which start programs (EPS)."""
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jfif", ".jpe")
 """Lower-case suffixes of files taken for images."""
 
 MODES = {1: "L", 3: "RGB"}
@@ -38,7 +38,7 @@ class CorruptImage(UserError):  # noqa: N818
 
 
 def decode(
-    path: str | Path, image_size: int, channels: int, resize: str
+    path: str | Path, image_size: int, channels: int, resize: str, bits: int = 16
 ) -> UInt8[Tensor, "{channels} {image_size} {image_size}"]:
     """Read an image file; the arguments are those of `to_tensor`.
 
@@ -53,24 +53,34 @@ def decode(
             if image.width * image.height > MOST_PIXELS:
                 raise UserError(TOO_LARGE)
             image.load()
-            return to_tensor(image, image_size, channels, resize)
+            return to_tensor(image, image_size, channels, resize, bits)
     except Exception as error:  # decoders fed arbitrary bytes raise nearly anything
         raise CorruptImage(f"{path}: not a readable image ({reason(path, error)})") from error
 
 
+def highest_value(path: Path) -> float:
+    """The highest value of a grey image file's pixels, in its own units; 0 where it cannot be read."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return float(np.asarray(image).max())
+    except Exception:  # decoders fed arbitrary bytes raise nearly anything
+        return 0.0
+
+
 def to_tensor(
-    image: Image.Image, image_size: int, channels: int, resize: str
+    image: Image.Image, image_size: int, channels: int, resize: str, bits: int = 16
 ) -> UInt8[Tensor, "{channels} {image_size} {image_size}"]:
     """Convert a PIL image of any mode and size.
 
-    EXIF orientation is applied; transparency is composited on white; 16-bit values are scaled by their full
-    range (65535 -> 255), never by what one image happens to hold.
+    EXIF orientation is applied; transparency is composited on white; 16-bit values are scaled by the full
+    range of `bits` (65535 -> 255 with 16 of them), never by what one image happens to hold.
 
     Args:
         image: left as it is.
         image_size: side of the square result, pixels.
         channels: 1 (grey) or 3 (RGB).
         resize: "stretch", "crop" or "pad"; see RESIZERS.
+        bits: how many bits of a 16-bit image its camera uses: 12 makes 4095 white.
 
     Returns:
         uint8 [channels, image_size, image_size], 0..255.
@@ -78,7 +88,7 @@ def to_tensor(
     Raises:
         UserError: pixels whose scale is unknown (32-bit values beyond 16 bits, fractions).
     """
-    image = _eight_bit(_upright(image))
+    image = _eight_bit(_upright(image), bits)
     if image.mode != MODES[channels]:
         image = image.convert(MODES[channels])
     if image.size != (image_size, image_size) or resize == "crop":
@@ -131,12 +141,12 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if orientation == 1 else ImageOps.exif_transpose(image)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _eight_bit(image: Image.Image, bits: int) -> Image.Image:
     """Any mode -> L or RGB."""
     if image.mode in ("L", "RGB") and "transparency" not in image.info:
         return image
     if image.mode.startswith(("I", "F")):
-        return _from_sixteen_bit(image)
+        return _from_sixteen_bit(image, bits)
     if image.mode == "La":  # premultiplied; PIL converts it to nothing else
         image = image.convert("LA")
     if image.has_transparency_data:
@@ -145,9 +155,11 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _from_sixteen_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
+def _from_sixteen_bit(image: Image.Image, bits: int) -> Image.Image:
+    values, white = np.asarray(image), 2**bits - 1
     low, high = values.min(), values.max()
+    if white < high <= 65535:
+        raise UserError(f"values up to {high:g} take more than {bits} bits: set data.bits higher")
     # Written so that NaN fails too. Floats up to 1 or 255 would come out black: their scale is not 16-bit.
     readable = low >= 0 and high <= 65535 and not (image.mode == "F" and 0 < high <= 255)
     if not readable:
@@ -155,7 +167,7 @@ def _from_sixteen_bit(image: Image.Image) -> Image.Image:
             f"values from {low:g} to {high:g} in mode {image.mode} are not on the 16-bit scale 0..65535; "
             "save it with 8 or 16 bits"
         )
-    return Image.fromarray(np.round(values / np.float32(257)).astype(np.uint8))
+    return Image.fromarray(np.round(values / np.float32(white / 255)).astype(np.uint8))
 
 
 def reason(path: str | Path, error: Exception) -> str:

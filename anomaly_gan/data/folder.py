@@ -14,16 +14,21 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from anomaly_gan.data.decode import MODES, RESIZERS, CorruptImage, decode
+from anomaly_gan.data.decode import MODES, RESIZERS, CorruptImage, decode, highest_value
 from anomaly_gan.data.image_set import FileReader, ImageSet, MemoryReader, Reader
-from anomaly_gan.data.inspection import Inspection, some
-from anomaly_gan.data.module import OneClassData, class_index
-from anomaly_gan.data.tree import EXPECTED, Files, Tree, contents, find_images, read_tree
+from anomaly_gan.data.inspection import SIXTEEN_BIT, Inspection
+from anomaly_gan.data.module import OneClassData
+from anomaly_gan.data.scan import some
+from anomaly_gan.data.tree import EXPECTED, Files, Tree, contents, read_tree
+from anomaly_gan.data.words import ANOMALOUS, plain
 from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.progress import track
 from anomaly_gan.types import Labels
 
 log = logging.getLogger(__name__)
+
+LOOKED_AT = 32
+"""Training images whose pixels are looked at where nobody says what they hold."""
 
 
 class Folder(OneClassData):
@@ -34,10 +39,12 @@ class Folder(OneClassData):
 
     Args:
         root: the folder.
+        normal_class: name or index of the class that is normal; None: what the layout says.
         image_size: side of the images after resizing, pixels; None: by `inspection.choose_side`.
         name: label of results; the folder's own name if None.
         channels: 1 or 3; None means 1 if 32 training images, evenly spread, are grey, else 3.
         resize: "stretch", "crop" or "pad"; see `decode.to_tensor`.
+        bits: how many bits of a 16-bit file its camera uses, 9 to 16; see `decode.to_tensor`.
         on_corrupt: "raise" or "skip" (leave out, count and list in `skipped`).
         memory_limit_gib: largest split to keep decoded in memory, GiB.
         group: regular expression for the part of a path that images of one object have in common (shots
@@ -49,20 +56,26 @@ class Folder(OneClassData):
         self,
         *,
         root: str | Path,
+        normal_class: int | str | None = None,
         image_size: int | None = 64,
         name: str | None = None,
         channels: int | None = None,
         resize: str = "stretch",
+        bits: int = 16,
         on_corrupt: str = "raise",
         memory_limit_gib: float | int = 4.0,
         group: str | None = None,
         **shared: Any,
     ):
+        if not str(root):
+            raise UserError("data.root= is empty: give a folder")
         self.root = Path(root).expanduser()
-        super().__init__(name=name or self.root.resolve().name, **shared)
+        super().__init__(name=name or self.root.resolve().name, normal_class=0, **shared)
+        self.requested_class = normal_class
         self.requested_image_size = image_size
         self.requested_channels = channels
         self.resize = resize
+        self.bits = bits
         self.on_corrupt = on_corrupt
         self.memory_limit_gib = memory_limit_gib
         self.group = group
@@ -77,27 +90,54 @@ class Folder(OneClassData):
             )
         if self.requested_channels not in (None, *MODES):
             raise UserError(f"data.channels={self.requested_channels} must be 1, 3 or null")
+        if not 9 <= self.bits <= 16:
+            raise UserError(f"data.bits={self.bits} must be from 9 to 16")
         if self.requested_image_size is not None and self.requested_image_size < 1:
             raise UserError(f"data.image_size={self.requested_image_size} must be at least 1")
         if not self.root.is_dir():
             raise UserError(self.missing_root())
         self.tree = self.read_tree()
         self.class_names = self.tree.class_names
+        self.normal_class = self.tree.normal
+        self.notes = list(self.tree.left_out)
         self.image_size = self.requested_image_size or self.inspection.side()
         self.channels = self.requested_channels or self._guess_channels()
 
     @cached_property
     def inspection(self) -> Inspection:
         """A look at the normal training images and all test images, once the tree is read."""
-        normal = self.class_names[class_index(self.normal_class, self.class_names, self.name)]
-        train = [n for n, label in zip(*self.tree.train, strict=True) if label == normal]
-        return Inspection.of(self.root, train, self.tree.test.names if self.tree.test else [])
+        tested = self.tree.test.names if self.tree.test else []
+        return Inspection.of(self.root, self._names_of(self.tree.normal), tested)
+
+    def _names_of(self, normal: str) -> list[str]:
+        return [name for name, label in zip(*self.tree.train, strict=True) if label == normal]
 
     def preview(self) -> list[str]:
         """What is in the folder, and what will be done about it."""
         self.discover()
-        return self.inspection.lines(
-            self.requested_image_size, self.requested_channels, self.channels, self.resize, self.on_corrupt
+        lines = self.inspection.lines(
+            image_size=self.requested_image_size,
+            channels=(self.channels, "asked for" if self.requested_channels else self._by_rule()),
+            resize=self.resize,
+            on_corrupt=self.on_corrupt,
+        )
+        dark = self._darkness()
+        return [lines[0], *self.tree.told, *lines[1:], *([dark] if dark else [])]
+
+    def _by_rule(self) -> str:
+        normal, looked_at = len(self.inspection.train), len(self.looked_at)
+        return "by rule" if looked_at == normal else f"by rule, from {looked_at} of them"
+
+    def _darkness(self) -> str | None:
+        """What to say of 16-bit images that would become nearly black."""
+        names = [name for name in self.looked_at if self.inspection.train[name].kind == SIXTEEN_BIT]
+        highest = max((highest_value(self.root / name) for name in names), default=0)
+        if not 0 < highest < 2**self.bits / 8:
+            return None
+        fitting = next(bits for bits in (10, 12, 14) if highest < 2**bits)
+        return (
+            f"nearly black: the highest of {len(names)} 16-bit images' values is {highest:g} of "
+            f"{2**self.bits - 1}, which is white: data.bits={fitting} makes {2**fitting - 1} white"
         )
 
     def held_together(self, images: ImageSet, first: Labels) -> Labels:
@@ -133,21 +173,20 @@ class Folder(OneClassData):
 
     def read_tree(self) -> Tree:
         """Which files there are, and their classes."""
-        return read_tree(self.root)
+        return read_tree(self.root, self.requested_class)
 
     def can_be_normal(self) -> list[str]:
-        """The classes that have training images; a defect has none."""
-        return [name for name in self.class_names if name in set(self.tree.train.classes)]
+        """The classes that have training images and no name for something bad."""
+        return [
+            name
+            for name in self.class_names
+            if name in set(self.tree.train.classes) and plain(name) not in ANOMALOUS
+        ]
 
     def load_train(self, normal_index: int) -> ImageSet:
         """The training images of one class."""
-        train, normal = self.tree.train, self.class_names[normal_index]
-        names = [name for name, label in zip(*train, strict=True) if label == normal]
-        if not names:
-            raise UserError(
-                f"no training images of normal_class={normal} in {self.root}; "
-                f"classes with training images: {', '.join(sorted(set(train.classes)))}"
-            )
+        normal = self.class_names[normal_index]
+        names = self._names_of(normal)
         return self._load(Files(names, [normal] * len(names)), "train")
 
     def load_test(self) -> ImageSet | None:
@@ -158,7 +197,11 @@ class Folder(OneClassData):
         """Decode every file; those that cannot be are left out or raised."""
         paths = [self.root / name for name in files.names]
         reader_decode = partial(
-            decode, image_size=self.image_size, channels=self.channels, resize=self.resize
+            decode,
+            image_size=self.image_size,
+            channels=self.channels,
+            resize=self.resize,
+            bits=self.bits,
         )
         shape = (len(paths), self.channels, self.image_size, self.image_size)
         fits = torch.Size(shape).numel() <= self.memory_limit_gib * 2**30
@@ -207,20 +250,20 @@ class Folder(OneClassData):
         self.skipped += names
         log.warning("%s: left out %d files that cannot be read: %s", self.name, len(names), some(names))
 
+    @property
+    def looked_at(self) -> list[str]:
+        """Names of at most LOOKED_AT normal training images, evenly spread, whose pixels rules go by."""
+        names = self._names_of(self.tree.normal)
+        return names[:: -(-len(names) // LOOKED_AT)]
+
     def _guess_channels(self) -> int:
-        """1 if 32 training images, evenly spread, hold nothing but grey, else 3."""
+        """1 if the images looked at hold nothing but grey, else 3."""
 
         def colourful(name: str) -> bool:
             try:
-                red, green, blue = decode(self.root / name, self.image_size, 3, self.resize)
+                red, green, blue = decode(self.root / name, self.image_size, 3, self.resize, self.bits)
             except CorruptImage:  # _load deals with it
                 return False
             return not (torch.equal(red, green) and torch.equal(green, blue))
 
-        names = self.tree.train.names
-        return 3 if any(colourful(name) for name in names[:: -(-len(names) // 32)]) else 1
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The image files in `folder` and its sub-folders, sorted; hidden ones are left out."""
-    return [folder / name for name in find_images(folder)]
+        return 3 if any(colourful(name) for name in self.looked_at) else 1

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from anomaly_gan.data.folder import Folder
-from anomaly_gan.data.tree import Files, Tree, contents, find_images
+from anomaly_gan.data.module import class_index
+from anomaly_gan.data.scan import scan
+from anomaly_gan.data.tree import Files, Tree, contents
 from anomaly_gan.errors import UserError
 
 WNIDS = {
@@ -80,7 +82,8 @@ class ImageNet30(Folder):
             raise UserError(
                 f"{self.root} lacks {' and '.join(lacking)}: it holds {contents(self.root)}; {HELP}"
             )
-        return Tree(tuple(WNIDS), train, test)
+        names = tuple(WNIDS)
+        return Tree(names, train, test, names[class_index(self.requested_class or 0, names, self.name)])
 
     def preview(self) -> list[str]:
         """Nothing: a benchmark is known."""
@@ -102,7 +105,7 @@ def _read_split(root: Path, split: str) -> Files:
     for name, wnid in WNIDS.items():
         for folder in (name, wnid):
             if (root / split / folder).is_dir():
-                found = find_images(root, f"{split}/{folder}")
+                found = scan(root, f"{split}/{folder}").images
                 names += found
                 classes += [name] * len(found)
     return Files(names, classes)

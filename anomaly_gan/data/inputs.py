@@ -65,7 +65,7 @@ def separate(images: Any) -> Iterator[OneImage]:
 
 
 def read(
-    image: OneImage, image_size: int, channels: int, resize: str
+    image: OneImage, image_size: int, channels: int, resize: str, bits: int = 16
 ) -> UInt8[Tensor, "{channels} {image_size} {image_size}"]:
     """Any one image as `decode.decode` reads a file; the other arguments are those of `decode.to_tensor`.
 
@@ -76,11 +76,11 @@ def read(
         UserError: shape, type or range of an array is none of an image.
     """
     if isinstance(image, str | os.PathLike):
-        return decode(os.fspath(image), image_size, channels, resize)
+        return decode(os.fspath(image), image_size, channels, resize, bits)
     if isinstance(image, np.ndarray | Tensor):
         return to_tensor(_to_pil(image), image_size, channels, resize)
     try:
-        return to_tensor(image, image_size, channels, resize)
+        return to_tensor(image, image_size, channels, resize, bits)
     except Exception as error:  # PIL opens lazily: here its decoders meet arbitrary bytes, or a closed file
         name = getattr(image, "filename", "")
         closed = isinstance(error, AssertionError) or "closed file" in str(error)

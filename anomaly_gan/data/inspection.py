@@ -12,6 +12,7 @@ from statistics import median
 from PIL import Image
 
 from anomaly_gan.data.decode import FORMATS
+from anomaly_gan.data.scan import some
 
 SIDES = (32, 48, 64)
 """Sides in pixels that are chosen from where none is asked for; larger ones cost more than they find, as a
@@ -22,7 +23,9 @@ KINDS = {
     "La": "grey with alpha", "PA": "palette with alpha", "RGBA": "RGB with alpha", "RGBa": "RGB with alpha",
     "CMYK": "CMYK", "YCbCr": "YCbCr", "LAB": "Lab", "HSV": "HSV", "F": "fractions",
 }  # fmt: skip
-"""PIL's modes in words; those that begin with I are grey with 16 bits."""
+"""PIL's modes in words; those that begin with I are SIXTEEN_BIT."""
+
+SIXTEEN_BIT = "grey with 16 bits"
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def read_header(path: Path) -> Header:
         with path.open("rb") as file:
             digest = file_digest(file, lambda: blake2b(digest_size=16)).digest()
         with Image.open(path, formats=FORMATS) as image:
-            kind = "grey with 16 bits" if image.mode.startswith("I") else KINDS.get(image.mode, image.mode)
+            kind = SIXTEEN_BIT if image.mode.startswith("I") else KINDS.get(image.mode, image.mode)
             return Header(digest, image.size, kind, image.format or "")
     except Exception:  # decoders fed arbitrary bytes raise nearly anything
         return Header(digest, None, "", "")
@@ -92,14 +95,13 @@ class Inspection:
         return choose_side([min(h.size) for h in self.train.values() if h.size is not None])
 
     def lines(
-        self, image_size: int | None, asked_channels: int | None, channels: int, resize: str, on_corrupt: str
+        self, image_size: int | None, channels: tuple[int, str], resize: str, on_corrupt: str
     ) -> list[str]:
         """All this for a person, with what will be done about it.
 
         Args:
             image_size: asked for; None: by rule.
-            asked_channels: likewise.
-            channels: of the images as they become.
+            channels: of the images as they become, and why so many.
             resize: see `Folder`.
             on_corrupt: likewise.
         """
@@ -119,8 +121,8 @@ class Inspection:
                 f"data.image_size), {resize}"
             )
         lines.append(
-            f"pixels: {_counted(h.kind for h in headers)}; become {'grey' if channels == 1 else 'RGB'} "
-            f"({'asked for' if asked_channels else 'by rule, from 32 of them'}; data.channels); "
+            f"pixels: {_counted(h.kind for h in headers)}; become {'grey' if channels[0] == 1 else 'RGB'} "
+            f"({channels[1]}; data.channels); "
             f"files: {_counted(h.format for h in headers)}"
         )
         if self.copies:
@@ -150,9 +152,3 @@ def choose_side(short_sides: Sequence[int]) -> int:
 def _counted(words: Iterable[str]) -> str:
     counts = Counter(words)
     return ", ".join(f"{count} {word}" for word, count in counts.most_common())
-
-
-def some(names: list[str], shown: int = 5) -> str:
-    """The first of `names`, and how many more there are."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more

@@ -33,7 +33,8 @@ class OneClassData(LightningDataModule, ABC):
 
     Args:
         normal_class: name of the normal class, else its index.
-        batch_size: training images per iteration, over all processes together.
+        batch_size: training images per iteration, over all processes together; all of them where there are
+            fewer.
         total_images: training images of the whole run, repeats counted.
         calibration_fraction: part of the normal training images that is held out for thresholds, in [0, 1).
         evaluation_batch_size: images per batch of every other loader.
@@ -47,7 +48,7 @@ class OneClassData(LightningDataModule, ABC):
         image_size: side of the square images, pixels.
         channels: 1 or 3.
         class_names: one per class index.
-        resize: how other images become that size; see `decode.to_tensor`.
+        resize, bits: how other images become that size, and 8 bits deep; see `decode.to_tensor`.
         normal_index: index of the normal class (after `setup`, as all that follow).
         train: normal images to learn from.
         calibration: normal images held out; may be empty.
@@ -62,6 +63,7 @@ class OneClassData(LightningDataModule, ABC):
     channels: int
     class_names: tuple[str, ...]
     resize: str = "stretch"
+    bits: int = 16
     normal_index: int
     train: ImageSet
     calibration: ImageSet
@@ -129,10 +131,8 @@ class OneClassData(LightningDataModule, ABC):
         self.normal_class = self.class_names[self.normal_index]
         self.train, self.calibration = self._hold_out(self._limited(self.load_train(self.normal_index)))
         if self.batch_size > len(self.train):
-            raise UserError(
-                f"batch_size={self.batch_size} exceeds the {len(self.train)} training images of class "
-                f"{self.normal_class} of {self.name}: set batch_size={len(self.train)} or less"
-            )
+            self.batch_size = len(self.train)
+            self.notes.append(f"batch_size={self.batch_size}: by rule, there are no more training images")
         test = self.load_test()
         self.test = self._limited(test) if test is not None and len(test) else None
         self._is_set_up = True
@@ -280,7 +280,7 @@ class OneClassData(LightningDataModule, ABC):
 
     def to_raw(self, image: Image.Image) -> UInt8[Tensor, "channels height width"]:
         """A PIL image of any mode and size as the images of this data set are: uint8 [C, H, W]."""
-        return to_tensor(image, self.image_size, self.channels, self.resize)
+        return to_tensor(image, self.image_size, self.channels, self.resize, self.bits)
 
     def describe(self) -> dict[str, Any]:
         """What this data set is, in plain values, for results and checkpoints; after `setup`."""
@@ -293,6 +293,7 @@ class OneClassData(LightningDataModule, ABC):
             "image_size": self.image_size,
             "channels": self.channels,
             "resize": self.resize,
+            "bits": self.bits,
             "iterations": self.iterations,
             "counts": {
                 "train": len(self.train),

@@ -18,6 +18,8 @@ from matplotlib.text import Text
 from numpy import ndarray
 from sklearn.metrics import roc_curve
 
+from anomaly_gan.own_files import mark
+
 NORMAL, ANOMALOUS = "#2a7f62", "#c1440e"
 
 
@@ -176,8 +178,12 @@ def _show(axes: Axes, mosaic: Float[ndarray, "height width channels"]) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write `figure` as PNG and let go of it. A class is named as its folder is: by any bytes."""
+    """Write `figure` as PNG and let go of it; its folder is marked as one of such pictures.
+
+    A class is named as its folder is: by any bytes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    mark(path.parent)
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
         text.set_parse_math(False)  # a dollar is one

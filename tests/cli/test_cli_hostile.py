@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from anomaly_gan.data.decode import MOST_PIXELS, CorruptImage, decode
-from anomaly_gan.data.tree import find_images
+from anomaly_gan.data.scan import scan
 from anomaly_gan.errors import UserError
 from anomaly_gan.safe_load import safe_load
 
@@ -276,7 +276,7 @@ def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").symlink_to(tmp_path / "a")
     (tmp_path / "c").symlink_to(tmp_path / "d")
     (tmp_path / "d").symlink_to(tmp_path / "c")
-    assert find_images(tmp_path) == ["a/0.png"]
+    assert scan(tmp_path).images == ["a/0.png"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")

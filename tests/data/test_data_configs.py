@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from anomaly_gan.data.module import OneClassData
+from hydra_plugins import anomaly_gan_launchers  # noqa: F401  # resolvers of the configurations
 
 FOLDER = Path(__file__).parents[2] / "conf" / "data"
 CONFIGS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "base")

@@ -94,6 +94,21 @@ def test_sixteen_bit_values_are_scaled_by_their_full_range(mode: str) -> None:
     assert np.array_equal(grey(image, 3), np.round(values / 257))
 
 
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_a_camera_of_fewer_bits_has_its_own_white_which_no_image_changes(bits: int) -> None:
+    white = 2**bits - 1
+    values = RNG.integers(0, white + 1, (4, 4)).astype(np.uint16)
+    expected = np.round(values / (white / 255)).astype(np.uint8)
+    assert np.array_equal(to_tensor(Image.fromarray(values), 4, 1, "stretch", bits)[0], expected)
+    dark = Image.fromarray(np.full((4, 4), white // 8, np.uint16))
+    assert (to_tensor(dark, 4, 1, "stretch", bits) == round(255 / 8)).all()
+    beyond = Image.fromarray(np.full((4, 4), white + 1, np.uint16))
+    with pytest.raises(UserError, match=f"take more than {bits} bits: set data.bits higher"):
+        to_tensor(beyond, 4, 1, "stretch", bits)
+    eight = Image.fromarray(np.full((4, 4), 200, np.uint8))
+    assert (to_tensor(eight, 4, 1, "stretch", bits) == 200).all()
+
+
 def test_a_dark_sixteen_bit_image_stays_dark() -> None:
     dark = Image.fromarray(np.full((4, 4), 300, np.uint16))
     dark.putpixel((0, 0), 0)

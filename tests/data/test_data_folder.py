@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from anomaly_gan.data.decode import CorruptImage, decode
-from anomaly_gan.data.folder import Folder, image_files
+from anomaly_gan.data.folder import Folder
 from anomaly_gan.data.imagenet30 import WNIDS, ImageNet30
-from anomaly_gan.data.tree import find_images, read_tree
+from anomaly_gan.data.scan import scan
+from anomaly_gan.data.tree import read_tree
 from anomaly_gan.errors import UserError
 
 
@@ -23,7 +24,7 @@ def paint(path: Path, seed: int = 0, grey: bool = False, side: int = 6) -> None:
 
 
 def folder(root: Path, **options: Any) -> Folder:
-    options = {"normal_class": 0, "batch_size": 2, "total_images": 20, "image_size": 6} | options
+    options = {"batch_size": 2, "total_images": 20, "image_size": 6} | options
     data = Folder(root=root, **options)
     data.setup()
     return data
@@ -80,12 +81,19 @@ def test_images_directly_in_train_are_good(mvtec: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "places", [["a.png", "b.png"], ["x/a.png", "x/y/b.png", "z/c.png"], ["a.png", "cat/b.png"]]
+    ("places", "asked"),
+    [
+        (["a.png", "b.png"], None),
+        (["x/a.png", "x/y/b.png", "z/c.png"], "good"),
+        (["a.png", "cat/b.png"], "good"),
+    ],
 )
-def test_a_tree_without_splits_is_all_normal_and_has_no_test(tmp_path: Path, places: list[str]) -> None:
+def test_a_tree_without_splits_is_all_normal_and_has_no_test(
+    tmp_path: Path, places: list[str], asked: str | None
+) -> None:
     for place in places:
         paint(tmp_path / place)
-    data = folder(tmp_path, batch_size=1, calibration_fraction=0)
+    data = folder(tmp_path, batch_size=1, calibration_fraction=0, normal_class=asked)
     assert data.train.names == places
     assert data.class_names == ("good",)
     assert data.test is None
@@ -96,7 +104,7 @@ def test_a_tree_without_splits_is_all_normal_and_has_no_test(tmp_path: Path, pla
 
 def test_a_train_folder_without_a_test_folder_has_no_test(benchmark: Path) -> None:
     shutil.rmtree(benchmark / "test")
-    assert folder(benchmark).test is None
+    assert folder(benchmark, normal_class="cat").test is None
 
 
 def test_suffixes_count_in_either_case_and_hidden_files_do_not(tmp_path: Path) -> None:
@@ -104,15 +112,16 @@ def test_suffixes_count_in_either_case_and_hidden_files_do_not(tmp_path: Path) -
     for name in [*kept, ".hidden.png", ".cache/h.png", "notes.gif"]:
         paint(tmp_path / name)
     (tmp_path / "readme.txt").write_text("no image")
-    assert find_images(tmp_path) == sorted(kept)
-    assert image_files(tmp_path) == [tmp_path / name for name in sorted(kept)]
+    found = scan(tmp_path)
+    assert found.images == sorted(kept)
+    assert found.not_taken == {".gif": 1}
 
 
 def test_files_are_sorted_by_their_path_from_the_root(tmp_path: Path) -> None:
     places = ["a-b/1.png", "a/2.png", "a.png", "B/1.png", "a/10.png"]
     for place in places:
         paint(tmp_path / place)
-    assert find_images(tmp_path) == sorted(places)
+    assert scan(tmp_path).images == sorted(places)
 
 
 def test_a_loop_of_links_ends(tmp_path: Path) -> None:
@@ -121,7 +130,7 @@ def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "b" / "across").symlink_to(tmp_path / "a", target_is_directory=True)
     (tmp_path / "self").symlink_to(tmp_path / "self")
-    found = find_images(tmp_path)
+    found = scan(tmp_path).images
     assert {os.path.basename(name) for name in found} == {"1.png", "2.png"}
     assert len(found) == 2
 
@@ -138,7 +147,7 @@ def test_linked_class_folders_are_read(benchmark: Path, tmp_path_factory: pytest
     (root / "train").symlink_to(benchmark / "train")
     (root / "test").mkdir()
     (root / "test" / "cat").symlink_to(benchmark / "train" / "cat")
-    tree = read_tree(root)
+    tree = read_tree(root, "cat")
     assert tree.class_names == ("cat", "dog")
     assert tree.test is not None
     assert tree.test.names == [f"test/cat/{i}.png" for i in range(4)]
@@ -183,7 +192,7 @@ def test_a_class_without_training_images_names_those_that_have_some(mvtec: Path)
 
 def test_a_home_folder_is_expanded(benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(benchmark.parent))
-    data = folder(Path("~") / benchmark.name)
+    data = folder(Path("~") / benchmark.name, normal_class="dog")
     assert data.name == benchmark.name
     assert len(data.test) == 8
 
@@ -218,8 +227,8 @@ def test_loaded_images_are_the_decoded_files(mvtec: Path, limit_gib: float) -> N
 
 
 def test_workers_stream_the_same_batches_as_memory_holds(benchmark: Path) -> None:
-    memory = folder(benchmark, evaluation_batch_size=3, workers=2)
-    files = folder(benchmark, evaluation_batch_size=3, workers=2, memory_limit_gib=0)
+    memory = folder(benchmark, normal_class="cat", evaluation_batch_size=3, workers=2)
+    files = folder(benchmark, normal_class="cat", evaluation_batch_size=3, workers=2, memory_limit_gib=0)
     assert memory.test_loader().num_workers == 0
     assert files.test_loader().num_workers == 2
     for ours, theirs in (

@@ -8,6 +8,7 @@ from PIL import Image
 
 from anomaly_gan.data.folder import Folder
 from anomaly_gan.data.inspection import Inspection, choose_side
+from anomaly_gan.errors import UserError
 
 
 def image(seed: int, mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:
@@ -33,14 +34,19 @@ def root(tmp_path: Path) -> Path:
 
 
 def folder(root: Path, **options) -> Folder:
-    shared = {"normal_class": 0, "batch_size": 1, "total_images": 4}
+    shared = {"batch_size": 1, "total_images": 4}
     return Folder(root=root, **shared | options)
 
 
 def test_a_folder_is_told_in_a_few_lines(root: Path) -> None:
     lines = folder(root, image_size=None).preview()
     text = "\n".join(lines)
-    assert len(lines) == 6
+    assert len(lines) == 9
+    assert lines[1:4] == [
+        "learned from: train/good (13)",
+        "tested on, normal: test/good (1)",
+        "tested on, anomalous: test/dent (1)",
+    ]
     assert "13 normal training images, 2 test images" in text
     assert "sizes: 20x20 to 100x80, in the middle 40x30; become 32x32 (by rule" in text
     assert "8 RGB, 1 grey, 1 palette, 1 RGB with alpha, 1 grey with 16 bits" in text
@@ -56,7 +62,7 @@ def test_colour_that_comes_late_is_seen_and_told(tmp_path: Path) -> None:
     for i in range(60):
         image(i).convert("L" if i < 40 else "RGB").save(tmp_path / f"{i:02d}.png")
     data = folder(tmp_path)
-    assert "40 grey, 20 RGB; become RGB (by rule, from 32 of them; data.channels)" in "\n".join(
+    assert "40 grey, 20 RGB; become RGB (by rule, from 30 of them; data.channels)" in "\n".join(
         data.preview()
     )
     assert data.channels == 3
@@ -118,3 +124,38 @@ def test_images_that_are_all_alike_are_trained_on(tmp_path: Path) -> None:
     data = folder(tmp_path, calibration_fraction=0.5)
     data.setup()
     assert (len(data.train), len(data.calibration)) == (5, 0)
+
+
+@pytest.mark.parametrize(
+    ("highest", "bits"), [(1000, 10), (4095, 12), (8000, 14), (8192, None), (60_000, None)]
+)
+def test_sixteen_bit_images_that_would_be_nearly_black_are_told_with_the_setting(
+    tmp_path: Path, highest: int, bits: int | None
+) -> None:
+    for i in range(50):
+        values = np.random.default_rng(i).integers(0, highest + 1, (40, 40)).astype(np.uint16)
+        values[0, 0] = highest
+        Image.fromarray(values).save(tmp_path / f"{i}.png")
+    told = "\n".join(folder(tmp_path).preview())
+    if bits is None:
+        assert "black" not in told
+        return
+    line = f"nearly black: the highest of 25 16-bit images' values is {highest} of 65535, which is white: "
+    assert f"{line}data.bits={bits} makes {2**bits - 1} white" in told
+    chosen = folder(tmp_path, bits=bits)
+    assert "black" not in "\n".join(chosen.preview())
+    chosen.setup()
+    assert chosen.describe()["bits"] == bits
+    assert chosen.train[[0]].images.max() > 200
+
+
+@pytest.mark.parametrize("bits", [8, 17])
+def test_bits_that_no_sixteen_bit_file_has_are_refused(root: Path, bits: int) -> None:
+    with pytest.raises(UserError, match=f"data.bits={bits} must be from 9 to 16"):
+        folder(root, bits=bits).setup()
+
+
+def test_the_rule_says_how_many_images_it_went_by(tmp_path: Path) -> None:
+    for i in range(12):
+        image(i).save(tmp_path / f"{i}.png")
+    assert "become RGB (by rule; data.channels)" in "\n".join(folder(tmp_path).preview())

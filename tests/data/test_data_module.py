@@ -103,7 +103,6 @@ def test_a_name_of_ones_own_labels_the_results() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 200}, "batch_size=200 exceeds the 99 training images .*set batch_size=99 or less"),
         ({"batch_size": 0}, "batch_size=0 must be at least 1"),
         ({"total_images": 0}, "total_images=0 must be at least 1"),
         ({"evaluation_batch_size": 0}, "evaluation_batch_size=0 must be at least 1"),
@@ -203,3 +202,13 @@ def test_more_processes_than_images_to_score_are_refused() -> None:
     data = digits()
     with pytest.raises(UserError, match=r"choose fewer trainer\.devices"):
         data.test_loader(0, 10_000)
+
+
+def test_fewer_training_images_than_a_batch_make_a_smaller_batch_and_that_is_noted() -> None:
+    data = digits(batch_size=200, total_images=500)
+    assert data.batch_size == len(data.train) < 200
+    assert data.iterations == -(-500 // len(data.train))
+    assert data.notes == [f"batch_size={len(data.train)}: by rule, there are no more training images"]
+    batches = list(data.train_dataloader())
+    assert len(batches) == data.iterations
+    assert all(len(batch.images) == len(data.train) for batch in batches)
