@@ -197,7 +197,7 @@ def _decide(images: Placed, tested: Placed, asked: int | str | None, where: Path
             f"nothing normal to learn from in {where}: {counted}; put good images into a folder named "
             f"{GOOD}, or name the class that is normal: normal_class=NAME"
         )
-    names = [place.label for key, place in places.items() if key in learnable and place.label]
+    names = sorted(place.label for key, place in places.items() if key in learnable and place.label)
     one = f"normal_class={names[0]} learns from that folder alone"
     everything_good = "" if NORMAL_KEY in learnable else f", normal_class={GOOD} from all of them"
     what = "both images and folders of images" if "" in learnable else "several folders of images"
