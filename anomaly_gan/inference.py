@@ -56,7 +56,9 @@ class Detector:
     goes the way of a file: any size and mode becomes the detector's, and the array of a file's pixels gets
     the file's score, to the bit.
 
-    Several threads may use one detector at once, and get what one would.
+    Several threads may use one detector at once, and get what one would. A process that was forked after
+    torch had worked with several threads waits forever: start processes by "spawn" or "forkserver", or call
+    `torch.set_num_threads(1)` in it first.
 
     >>> from anomaly_gan import Detector
     >>> detector = Detector.load(run)                # a run's folder, or its detector.ckpt
