@@ -223,9 +223,8 @@ def test_spectral_norm_is_torch_s_to_the_bit_with_its_names_and_random_draws() -
 
 
 def test_the_heads_of_f_are_never_in_half_precision_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        FeatureExtractor, "to", lambda self, **_: self
-    )  # weights without values have no layout
+    # Weights without values cannot be brought into another layout.
+    monkeypatch.setattr(FeatureExtractor, "to", lambda self, **_: self)
     with autocast_of_a_gpu() as types:
         features = FeatureExtractor(16, 1, width=8)(torch.rand(2, 1, 16, 16))
     assert {value.dtype for value in features} == {torch.float32}
