@@ -158,7 +158,7 @@ def patches(side: int, device: torch.device) -> Float[Tensor, "masks side side"]
     at = torch.arange(side, device=device) + 0.5
     distance = (at - centres[:, None]).abs() / patch  # [count, side]
     bell = (distance.clamp_max(1) * torch.pi / 2).cos().square()  # half at the patch's edge
-    return torch.einsum("ih,jw->ijhw", bell, bell).flatten(0, 1)
+    return (bell[:, None, :, None] * bell[None, :, None, :]).flatten(0, 1)
 
 
 def _neighbour(row: int, cosine: float, normal: NormalImages | None) -> Neighbour:

@@ -54,7 +54,9 @@ class Detector:
     the file's score, to the bit. An iterator may yield the same array or PIL image again with other pixels:
     each is read in the moment it is drawn. Only paths are read ahead, by threads.
 
-    Several threads may use one detector at once, and get what one would.
+    Several threads may use one detector at once, and get what one would. A process that was forked after
+    torch had worked with several threads waits forever: start processes by "spawn" or "forkserver", or call
+    `torch.set_num_threads(1)` in it first.
 
     >>> from anomaly_gan import Detector
     >>> detector = Detector.load(run)                # a run's folder, or its detector.ckpt

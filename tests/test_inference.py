@@ -1,10 +1,12 @@
 """`from anomaly_gan import Detector`: a detector in a user's own program."""
 
 import doctest
+import multiprocessing
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +103,38 @@ def test_it_speaks_as_an_outlier_detector_of_scikit_learn_does(detector: Detecto
     assert predicted.dtype.kind == "i"
     assert np.array_equal(predicted, np.where(decision < 0, -1, 1))
     assert set(np.unique(predicted)) <= {-1, 1}
+
+
+def score_in_processes(run: Path, images: np.ndarray, sender: Connection) -> None:
+    """In a spawned process, by two threads; then in one forked from it, by one."""
+    torch.set_num_threads(2)
+    detector = Detector.load(run)
+    sender.send(detector.score(images))
+    context = multiprocessing.get_context("fork")
+    forked = context.Process(target=score_by_one_thread, args=(detector, images, sender), daemon=True)
+    forked.start()
+    forked.join(60)
+
+
+def score_by_one_thread(detector: Detector, images: np.ndarray, sender: Connection) -> None:
+    torch.set_num_threads(1)
+    sender.send([found.score for found in detector.examine(images)])
+
+
+def test_other_processes_score_alike_where_they_are_started_as_the_documentation_says(
+    trained: Path, detector: Detector, batch: np.ndarray
+) -> None:
+    page = Path(__file__).parents[1] / "docs" / "own_images.md"
+    for text in (Detector.__doc__ or "", page.read_text()):
+        assert all(remedy in text for remedy in ('"spawn"', '"forkserver"', "torch.set_num_threads(1)"))
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=score_in_processes, args=(trained, batch, sender))
+    process.start()
+    for _ in range(2):
+        assert receiver.poll(120)
+        np.testing.assert_allclose(receiver.recv(), detector.score(batch), rtol=1e-4, atol=1e-5)
+    process.join()
 
 
 def test_scikit_learn_s_own_tools_take_it(detector: Detector, batch: np.ndarray) -> None:

@@ -17,7 +17,7 @@ from anomaly_gan.metrics.generator import FeatureNetwork
 from anomaly_gan.transforms.convert import to_float
 
 BY_DEVICE = {"width": {"cpu": 16, "gpu": 64}, "schedule.total_images": {"cpu": 30_000, "gpu": 400_000}}
-"""On a GPU the paper's; on a CPU what takes minutes to half an hour."""
+"""On a GPU budget=paper's; on a CPU what takes minutes to half an hour."""
 
 PICTURES_SECONDS = 6.0
 """What drawing and writing take at the end of a run."""

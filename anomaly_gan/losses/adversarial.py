@@ -8,32 +8,32 @@ from typing import Literal
 
 import torch.nn.functional as F
 
-from anomaly_gan.losses.precision import at_least_float32
+from anomaly_gan.precision import in_full_precision
 from anomaly_gan.types import Logits, Scalar
 
 Form = Literal["non_saturating", "saturating", "hinge"]
 """What the sides minimise; the first two differ in the maker's side only."""
 
 
+@in_full_precision
 def judge_real(logits: Logits, form: Form) -> Scalar:
     """The judge's loss on real inputs: -log D, or max(0, 1 - logit); mean, in nats or logits."""
-    logits = at_least_float32(logits)
     return (F.relu(1 - logits) if form == "hinge" else F.softplus(-logits)).mean()
 
 
+@in_full_precision
 def judge_made(logits: Logits, form: Form) -> Scalar:
     """The judge's loss on made inputs: -log(1 - D), or max(0, 1 + logit)."""
-    logits = at_least_float32(logits)
     return (F.relu(1 + logits) if form == "hinge" else F.softplus(logits)).mean()
 
 
+@in_full_precision
 def make_real(logits: Logits, form: Form) -> Scalar:
     """The maker's loss on the judge's logits of what it made: the lower, the more it passes for real.
 
     non_saturating: -log D (Goodfellow et al., 2014); saturating: log(1 - D), eq. 7 to the letter; hinge:
     minus the logit (Miyato et al., 2018).
     """
-    logits = at_least_float32(logits)
     if form == "non_saturating":
         return F.softplus(-logits).mean()
     if form == "saturating":

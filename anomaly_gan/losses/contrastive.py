@@ -5,10 +5,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from anomaly_gan.losses.precision import at_least_float32
+from anomaly_gan.precision import in_full_precision
 from anomaly_gan.types import Scalar
 
 
+@in_full_precision
 def nt_xent(
     embeddings: Float[Tensor, "twice_n embedding"],
     temperature: float = 0.5,
@@ -32,14 +33,15 @@ def nt_xent(
     Returns:
         The mean of the 2n cross-entropies, in nats; log(2n - 1) for embeddings that are all alike.
     """
-    unit = F.normalize(at_least_float32(embeddings), dim=1)
-    others = unit if everyone is None else F.normalize(at_least_float32(everyone), dim=1)
+    unit = F.normalize(embeddings, dim=1)
+    others = unit if everyone is None else F.normalize(everyone, dim=1)
     place = torch.arange(len(unit), device=unit.device)
     itself = torch.arange(len(others), device=unit.device) == first + place[:, None]
     logits = (unit @ others.T / temperature).masked_fill(itself, -torch.inf)  # [2n, all]
     return F.cross_entropy(logits, first + place.roll(len(unit) // 2))
 
 
+@in_full_precision
 def shift_classification(
     shift_logits: Float[Tensor, "views shifts"], shift_labels: Int64[Tensor, " views"]
 ) -> Scalar:
@@ -49,4 +51,4 @@ def shift_classification(
         shift_logits: [2KB, K] from F's shift head.
         shift_labels: [2KB] the shift each view was made by, 0..K-1.
     """
-    return F.cross_entropy(at_least_float32(shift_logits), shift_labels)
+    return F.cross_entropy(shift_logits, shift_labels)

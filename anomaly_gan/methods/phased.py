@@ -21,6 +21,7 @@ from anomaly_gan.methods.captured import CapturedStep, Graph
 from anomaly_gan.networks.modes import frozen
 from anomaly_gan.objectives import Step, Terms
 from anomaly_gan.optimizers import Recipe
+from anomaly_gan.precision import without_autocast
 from anomaly_gan.sharding import Shard
 
 
@@ -245,7 +246,9 @@ class PhasedDetector(AnomalyDetector):
             optimizer.zero_grad()
         with frozen(network for name, network in self.networks.items() if name not in phase.trains):
             terms = {_full(phase, name): term for name, term in phase.objective(step).items()}
-            self.manual_backward(step.shard.weight * self._total(terms))
+            # Lightning has autocast on around all of a step; a backward pass goes by the forward one.
+            with without_autocast(self.device):
+                self.manual_backward(step.shard.weight * self._total(terms))
         terms = {name: step.shard.weight * term.detach() for name, term in terms.items()}
         parameters = [p for name in phase.trains for p in self.networks[name].parameters()]
         gradients = [p.grad for p in parameters if p.grad is not None]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from anomaly_gan.distributed import gather_unknown
 from anomaly_gan.methods.base import AnomalyDetector
+from anomaly_gan.precision import in_full_precision
 from anomaly_gan.types import ImageBatches, Images, Scores
 
 LARGEST_SIDE = 32
@@ -33,13 +34,18 @@ class RawPixels(AnomalyDetector):
         self.pixels = gather_unknown(torch.cat([_flat(images) for images in normal]).to(self.device))
 
     def score_all(self, images: Images) -> dict[str, Scores]:
-        queries = _flat(images.to(self.device))
-        best = queries.new_full((len(queries),), torch.inf)
-        for rows in self.pixels.split(CHUNK):
-            # ||x - y||^2 up to ||x||^2, by one matrix product: finds y, too rough to be the distance.
-            nearness = rows.square().sum(dim=1) - 2 * queries @ rows.T  # [B, CHUNK]
-            best = torch.minimum(best, (queries - rows[nearness.argmin(dim=1)]).norm(dim=1))
-        return {"raw_pixels": best}
+        return {"raw_pixels": distance(_flat(images.to(self.device)), self.pixels)}
+
+
+@in_full_precision
+def distance(queries: Float[Tensor, "batch pixels"], rows: Float[Tensor, "rows pixels"]) -> Scores:
+    """Of each of `queries` [B, P] to the nearest of `rows` [N, P], N >= 1."""
+    best = queries.new_full((len(queries),), torch.inf)
+    for part in rows.split(CHUNK):
+        # ||x - y||^2 up to ||x||^2, by one matrix product: finds y, too rough to be the distance.
+        nearness = part.square().sum(dim=1) - 2 * queries @ part.T  # [B, CHUNK]
+        best = torch.minimum(best, (queries - part[nearness.argmin(dim=1)]).norm(dim=1))
+    return best
 
 
 def _flat(images: Images) -> Float[Tensor, "batch pixels"]:

@@ -24,6 +24,7 @@ from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, p
 from torchvision.models import resnet18
 
 from anomaly_gan.errors import UserError
+from anomaly_gan.precision import without_autocast
 from anomaly_gan.safe_load import safe_load
 from anomaly_gan.types import ImageBatches, Images
 
@@ -109,7 +110,8 @@ def extract(network: FeatureNetwork, batches: ImageBatches) -> Float[Tensor, "n 
     At least one batch is needed.
     """
     device = next(network.parameters()).device
-    return torch.cat([network(images.to(device)).float().cpu() for images in batches])
+    with without_autocast(device):
+        return torch.cat([network(images.to(device)).float().cpu() for images in batches])
 
 
 def compare(

@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.parametrize import register_parametrization
+
+from anomaly_gan.precision import in_full_precision
 
 SIZES = (16, 32, 64, 128)
 """Sides in pixels that the autoencoder's networks exist for."""
@@ -95,11 +98,19 @@ def chain(block: type[nn.Module], channels: Iterable[int]) -> nn.Sequential:
     return nn.Sequential(*(block(inputs, outputs) for inputs, outputs in pairwise(channels)))
 
 
+class SpectralNorm(_SpectralNorm):
+    """torch's own, whose products of matrix and vector autocast would run in half precision on a GPU."""
+
+    @in_full_precision
+    def forward(self, weight: Tensor) -> Tensor:
+        return super().forward(weight)
+
+
 def normalise_spectrally(network: nn.Module) -> None:
     """Divide the weight of every convolution and linear layer by its largest singular value."""
     for layer in list(network.modules()):
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            spectral_norm(layer)
+            register_parametrization(layer, "weight", SpectralNorm(layer.weight))
 
 
 def initialise_normal(network: nn.Module) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from anomaly_gan.errors import UserError
+from anomaly_gan.precision import in_full_precision
 from anomaly_gan.types import Embeddings, Images
 
 LARGEST_SMALL_IMAGE = 32
@@ -76,11 +77,12 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, images: Images) -> Features:
         centred = (images - 0.5) / 0.5
-        penultimate = self.body(centred.contiguous(memory_format=torch.channels_last))
-        # The heads cost next to nothing, and scores are made of what they say: never in half precision.
-        penultimate = penultimate.to(torch.promote_types(penultimate.dtype, torch.float32))
-        with torch.autocast(images.device.type, enabled=False):
-            return Features(self.projection_head(penultimate), self.shift_head(penultimate), penultimate)
+        return self._heads(self.body(centred.contiguous(memory_format=torch.channels_last)))
+
+    @in_full_precision
+    def _heads(self, penultimate: Float[Tensor, "batch feature"]) -> Features:
+        """They cost next to nothing, and scores are made of what they say: never in half precision."""
+        return Features(self.projection_head(penultimate), self.shift_head(penultimate), penultimate)
 
 
 def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:

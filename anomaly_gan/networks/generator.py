@@ -14,6 +14,7 @@ from anomaly_gan.networks.blocks import (
     initialise_normal,
     residual_channels,
 )
+from anomaly_gan.precision import at_least_float32
 from anomaly_gan.types import Images, Latents
 
 
@@ -36,7 +37,7 @@ class Generator(nn.Module):
         smallest = self.bottom(latents).view(len(latents), -1, BOTTOM, BOTTOM)
         body = self.body(smallest.contiguous(memory_format=torch.channels_last))
         # Under autocast as well, images are float32.
-        return (body.to(torch.promote_types(body.dtype, torch.float32)).tanh() + 1) / 2
+        return (at_least_float32(body).tanh() + 1) / 2
 
 
 def residual_generator(image_size: int, channels: int, width: int, latent_size: int) -> Generator:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from anomaly_gan.precision import in_full_precision
 from anomaly_gan.types import BankRows, Scores, ShiftedEmbeddings, ShiftLogits
 
 SCORES = ("paper", "csi")
@@ -33,6 +34,7 @@ class Bank(NamedTuple):
     """Per shift, the mean of their logits for that shift. [K]"""
 
 
+@in_full_precision
 def make_bank(embeddings: ShiftedEmbeddings, shift_logits: ShiftLogits) -> Bank:
     """The bank of the normal images' embeddings [N, K, D] and shift logits [N, K]."""
     return Bank(
@@ -55,6 +57,7 @@ class Nearest(NamedTuple):
     """max over rows of the mean over shifts of the cosine."""
 
 
+@in_full_precision
 def nearest(embeddings: ShiftedEmbeddings, unit: BankRows, chunk: int) -> Nearest:
     """Compare `embeddings` [B, K, D] with every row of `unit` [N, K, D].
 
@@ -83,6 +86,7 @@ def nearest(embeddings: ShiftedEmbeddings, unit: BankRows, chunk: int) -> Neares
     return Nearest(joint, joint_row, per_shift, cosine)
 
 
+@in_full_precision
 def anomaly_scores(
     embeddings: ShiftedEmbeddings, shift_logits: ShiftLogits, bank: Bank, chunk: int
 ) -> dict[str, Scores]:
@@ -112,6 +116,7 @@ def anomaly_scores(
     return {name: -value for name, value in normality.items()}
 
 
+@in_full_precision
 def contributions(
     embeddings: ShiftedEmbeddings, shift_logits: ShiftLogits, bank: Bank, chunk: int
 ) -> dict[str, Float[Tensor, "batch shifts"]]:
@@ -130,6 +135,7 @@ def contributions(
     return {name: -value for name, value in normality.items()}
 
 
+@in_full_precision
 def most_similar(
     embeddings: ShiftedEmbeddings, unit: BankRows, count: int, chunk: int
 ) -> tuple[Float[Tensor, "batch count"], Int64[Tensor, "batch count"]]:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from anomaly_gan.precision import without_autocast
 from anomaly_gan.types import Images
 
 Trials = Float[Tensor, "batch trials"]
@@ -90,7 +91,7 @@ def gaussian_blur(images: Images, apply: Bool[Tensor, " batch"], sigma: Float[Te
     kernel = kernel.to(images.dtype).repeat_interleave(channels, 0)  # [B*C, taps]
     planes = F.pad(images, (radius, radius, radius, radius), mode="reflect").flatten(0, 1)[None]
     # Autocast would run the convolutions, and hand the images on, in bfloat16.
-    with torch.autocast(images.device.type, enabled=False):
+    with without_autocast(images.device):
         planes = F.conv2d(planes, kernel[:, None, None, :], groups=batch * channels)
         planes = F.conv2d(planes, kernel[:, None, :, None], groups=batch * channels)
     return planes.view(batch, channels, height, width)

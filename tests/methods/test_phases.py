@@ -1,6 +1,7 @@
 """Algorithm 1: the table, and that each line moves what it names and nothing else."""
 
 import copy
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 from anomaly_gan import objectives
@@ -38,7 +40,9 @@ D, LATENT_D = "discriminator", "latent_discriminator"
 LINES = {phase.name: phase for phase in ABLATIONS["full"]}
 
 
-def train(detector: PhasedDetector, iterations: int, folder: Path, side: int = 16) -> None:
+def train(
+    detector: PhasedDetector, iterations: int, folder: Path, side: int = 16, precision: Any = "32-true"
+) -> None:
     raw = torch.from_numpy(load_digits().images[: 4 * iterations] * 15).to(torch.uint8)
     times = side // 8
     raw = raw.repeat_interleave(times, 1).repeat_interleave(times, 2).view(iterations, 4, 1, side, side)
@@ -46,6 +50,7 @@ def train(detector: PhasedDetector, iterations: int, folder: Path, side: int = 1
     pl.Trainer(
         max_epochs=1,
         accelerator="cpu",
+        precision=precision,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -123,6 +128,32 @@ def weights_and_buffers(network: nn.Module) -> tuple[set[str], set[str]]:
 def test_phases_follow_algorithm_1(ablation: str, table: list[tuple[Any, ...]]) -> None:
     assert [(p.name, p.trains, p.every, p.objective) for p in ABLATIONS[ablation]] == table
     assert set(ABLATIONS) == {"csi", "csi_g", "full"}
+
+
+class OperandTypes(TorchDispatchMode):
+    """By operation, the types of its operands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[str, set[torch.dtype]] = defaultdict(set)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        operands = [x.dtype for x in args if isinstance(x, torch.Tensor)]
+        self.seen[function.overloadpacket.__name__].update(operands)
+        return function(*args, **(kwargs or {}))
+
+
+def test_in_half_precision_convolutions_are_halved_and_every_matrix_product_is_float32(
+    make_detector, tmp_path: Path
+) -> None:
+    """Lightning has autocast on around all of a step; a backward pass inside of it would be halved too."""
+    detector = make_detector()
+    with OperandTypes() as types:
+        train(detector, 1, tmp_path, precision="bf16-mixed")
+    assert types.seen["convolution"] == types.seen["convolution_backward"] == {torch.bfloat16}
+    products = {"mm", "addmm"} & set(types.seen)
+    assert products == {"mm", "addmm"}  # of NT-Xent, of the heads of F, and of their gradients
+    assert all(types.seen[name] == {torch.float32} for name in products)
 
 
 @pytest.mark.parametrize("ablation", list(ABLATIONS))

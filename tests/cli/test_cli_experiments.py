@@ -1,0 +1,86 @@
+"""Experiments beside published figures follow the published protocol, and last as long as they say."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from anomaly_gan.cli.main import config_folder
+from anomaly_gan.reporting.published import published
+
+EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
+
+IMAGES_OF_A_CLASS = {
+    "cifar10": 5_000,
+    "cifar10-jpeg": 5_000,
+    "cifar100": 2_500,
+    "fashion_mnist": 6_000,
+    "imagenet30": 1_300,
+}
+"""Normal training images, by data set: as those who made them say."""
+
+PASSES = re.compile(r"([\d,]+) passes over [a-z' ]*([\d,]+)")
+
+
+def header(file: Path) -> str:
+    """The comment that a configuration begins with, in one line."""
+    lines = file.read_text().splitlines()[1:]
+    return " ".join(
+        line.lstrip("# ") for line in lines[: next(i for i, s in enumerate(lines) if s[:1] != "#")]
+    )
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+def experiment(name: str) -> tuple[DictConfig, str]:
+    return composed(f"experiment={name}"), header(config_folder() / "experiment" / f"{name}.yaml")
+
+
+def is_beside_published_figures(config: DictConfig, said: str) -> bool:
+    """Somebody has published figures on its data, which reports show beneath it; or its header names some."""
+    return bool(published(config.data.name)[0]) or bool(re.search(r"Published|Reference|[Rr]eproduce", said))
+
+
+def number(written: str) -> int:
+    return int(written.replace(",", ""))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_what_stands_beside_published_figures_trains_on_every_normal_image(name: str) -> None:
+    config, said = experiment(name)
+    if is_beside_published_figures(config, said):
+        assert config.data.calibration_fraction == 0
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_makes_as_many_passes_over_a_class_as_its_header_says(name: str) -> None:
+    config, said = experiment(name)
+    claims = PASSES.findall(said)
+    if config.width == 64 and is_beside_published_figures(config, said):  # the paper's width
+        assert claims, "of the paper's size, and it does not say how long it trains"
+    for passes, images in claims:
+        assert number(images) == IMAGES_OF_A_CLASS[config.data.name]
+        assert config.schedule.total_images == number(passes) * number(images)
+
+
+def test_the_rule_knows_what_reproduces_something_from_what_does_not() -> None:
+    beside = {name for name in EXPERIMENTS if is_beside_published_figures(*experiment(name))}
+    tables = {name for name in EXPERIMENTS if name.startswith(("table1", "ablation"))}
+    assert len(tables) >= 4
+    assert tables <= beside
+    assert not beside & {"digits_demo", "digits_table", "folder_cpu"}
+
+
+def test_the_budget_named_after_the_paper_says_what_it_is() -> None:
+    config = composed("budget=paper", "data=cifar10")
+    said = header(config_folder() / "budget" / "paper.yaml")
+    passes, images = map(number, PASSES.findall(said)[0])
+    assert images == IMAGES_OF_A_CLASS["cifar10"]
+    assert config.schedule.total_images == passes * images == 400_000
+    assert (config.width, config.scoring.ensemble) == (64, 10)
+    assert "The paper gives no length" in said
