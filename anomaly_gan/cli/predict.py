@@ -180,7 +180,8 @@ def _files(given: Any) -> tuple[int, Iterable[Path]]:
         left_out = found.left_out()
         if not found.images:
             raise UserError("; ".join([f"inputs={path}: no images in this folder", *left_out]))
-        print("".join(f"{path}: {line}\n" for line in left_out), end="")
+        for line in left_out:
+            print(printable(f"{path}: {line}"))
         return len(found.images), (path / name for name in found.images)
     if not path.exists():
         raise UserError(f"inputs={path}: no such file or folder")

@@ -167,7 +167,7 @@ def test_images_with_the_longest_names_are_explained_each_in_a_picture(
         image(Path("in") / f"{letter * room}{i}.png")
     outcome = command("predict", f"checkpoint={trained}", "inputs=in", "output=found", "explain=3")
     assert outcome.code == 0, outcome.err
-    pictures = sorted(path.name for path in Path("found_explained").iterdir())
+    pictures = sorted(path.name for path in Path("found_explained").glob("*.png"))
     assert [name[:3] for name in pictures] == ["01_", "02_", "03_"]
     assert {name[-6:] for name in pictures} == {f"{letter}{i}.png" for i in range(3)}
 
