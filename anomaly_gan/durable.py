@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, whatever ends the process or the machine."""
 
+import errno
 import io
 import os
 import tempfile
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO
+
+from anomaly_gan.names import LONGEST, end_in_bytes
 
 PARTIAL = ".partial"
 """How the name of a file ends that is still being written; its first character is a dot."""
@@ -28,7 +31,7 @@ def replacing(path: Path, before: Path | None = None) -> Iterator[BinaryIO]:
     """
     try:
         with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL, delete=False
+            dir=path.parent, prefix=prefix_beside(path), suffix=PARTIAL, delete=False
         ) as file:
             try:
                 yield file  # type: ignore[misc]  # a wrapper of the file
@@ -58,6 +61,27 @@ def replacing_text(path: Path) -> Iterator[TextIO]:
             text.flush()
         finally:
             text.detach()
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that cannot be made, before the long work that it is to hold.
+
+    Raises:
+        OSError: its folder is not there or cannot be written, it is a folder itself, or its name is too long;
+            the error names `path`.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def prefix_beside(path: Path) -> str:
+    """How the name of a temporary file or folder beside `path` begins; with as much of its name as fits."""
+    drawn = 8  # letters, by `tempfile`
+    return f".{end_in_bytes(path.name, LONGEST - len('..') - drawn - len(PARTIAL))}."
 
 
 def remove_partial(folder: Path) -> None:

@@ -13,7 +13,7 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
 from anomaly_gan.own_files import mark
-from anomaly_gan.results import SCORES_FILE, RunResult, write_csv
+from anomaly_gan.results import SCORES_FILE, RunResult, csv_row, write_csv
 
 
 class Rows(ExperimentWriter):
@@ -34,12 +34,25 @@ class Rows(ExperimentWriter):
         self.metrics_keys = list(rows[0]) if rows else []
         self._replace(rows)
 
+    def save(self) -> None:
+        """Append what was logged; Lightning's own ends lines otherwise than `csv_row`."""
+        if self.metrics:
+            rows = [{key: str(value) for key, value in row.items()} for row in self.metrics]
+            if self._record_new_keys():
+                self._rewrite_with_new_header(self.metrics_keys)
+            with Path(self.metrics_file_path).open("a", newline="") as file:
+                file.writelines(csv_row(row.get(key) for key in self.metrics_keys) for row in rows)
+            self.metrics = []
+
     def _check_log_dir_exists(self) -> None:
         """Lightning's removes the file."""
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        with Path(self.metrics_file_path).open(newline="") as file:
-            self._replace(list(DictReader(file)))
+        rows: list[dict[str, str]] = []
+        if Path(self.metrics_file_path).is_file():
+            with Path(self.metrics_file_path).open(newline="") as file:
+                rows = list(DictReader(file))
+        self._replace(rows)
 
     def _replace(self, rows: list[dict[str, str]]) -> None:
         columns = {key: [row.get(key, "") for row in rows] for key in self.metrics_keys}
@@ -143,7 +156,7 @@ def _scores(path: Path, name: str) -> dict[str, list[float]]:
     """The scores of normal and of anomalous test images; empty where there are none."""
     found: dict[str, list[float]] = {}
     if path.exists():
-        with path.open() as file:
+        with path.open(newline="") as file:
             for row in DictReader(file):
                 kind = "anomalous" if row["anomalous"] == "1" else "normal"
                 found.setdefault(kind, []).append(float(row[name]))

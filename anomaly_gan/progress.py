@@ -77,6 +77,12 @@ class Progress:
         )
 
 
+def step(description: str) -> None:
+    """Say, in a line on standard error, what begins: work that may take minutes and cannot be counted."""
+    if is_first_process():
+        print(description, file=sys.stderr, flush=True)
+
+
 def track(items: Iterable[Item], description: str, total: int, unit: str = "it") -> Iterator[Item]:
     """Yield from `items`, showing progress."""
     progress = Progress(description, total, unit)

@@ -1,8 +1,8 @@
 """One schema for what a run found: written by a run, read by all else."""
 
-import csv
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +15,7 @@ from anomaly_gan.durable import replacing_text
 
 RESULT_FILE = "result.json"
 SCORES_FILE = "scores.csv"
+HELD_OUT_FILE = "held_out.csv"
 PAGE_FILE = "report.html"
 FAILED_FILE = "FAILED"
 """In the folder of a sweep's run that failed: why, one line a try, the latest first."""
@@ -93,15 +94,26 @@ def write_atomically(path: Path, text: str) -> None:
 def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     """Write `columns`, by header, as CSV, whole or not at all."""
     with replacing_text(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
+        file.write(csv_row(columns))
         for row in zip(*columns.values(), strict=True):
-            writer.writerow(as_cells(row))
+            file.write(csv_row(row))
 
 
-def as_cells(row: Iterable[Any]) -> list[Any]:
-    """What a row of a CSV says: floats with nine significant digits, which is all of a float32."""
-    return [f"{value:.9g}" if isinstance(value, float) else value for value in row]
+QUOTED = re.compile('[",\n\r\v\f\x1c-\x1e\x85\u2028\u2029]')
+"""What has a meaning in a CSV, or ends a line to some reader; Python's writer quotes no end but its own."""
+
+
+def csv_row(cells: Iterable[Any]) -> str:
+    """A row of any CSV that is written here, with its end.
+
+    Floats have nine significant digits, which is all of a float32; None is empty.
+    """
+    return (",".join(map(_cell, cells)) or '""') + "\n"
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else f"{value:.9g}" if isinstance(value, float) else str(value)
+    return f'"{text.replace(chr(34), 2 * chr(34))}"' if QUOTED.search(text) else text
 
 
 def versions() -> dict[str, str]:

@@ -29,8 +29,24 @@ from anomaly_gan.metrics.auroc import bootstrap_interval
 from anomaly_gan.metrics.false_alarms import expected_rates
 from anomaly_gan.metrics.generator import FeatureNetwork
 from anomaly_gan.reporting import explanations, figures
-from anomaly_gan.results import PAGE_FILE, RESULT_FILE, SCORES_FILE, RunResult, machine, versions, write_csv
-from anomaly_gan.scoring.calibration import DECISION, Calibration, Threshold, check_rate, images_needed
+from anomaly_gan.results import (
+    HELD_OUT_FILE,
+    PAGE_FILE,
+    RESULT_FILE,
+    SCORES_FILE,
+    RunResult,
+    machine,
+    versions,
+    write_csv,
+)
+from anomaly_gan.scoring.calibration import (
+    DECISION,
+    Calibration,
+    Threshold,
+    check_rate,
+    images_needed,
+    p_values_among,
+)
 from anomaly_gan.scoring.scores import PARTS
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.validation import validate
@@ -42,7 +58,7 @@ EXPLAINED = 4
 """Images explained at each end of the ranking."""
 
 SECONDS_TO_EXPLAIN = 10.0
-"""Beyond which a run explains none: `predict explain=10` does it for whoever wants to wait."""
+"""Beyond which a run explains none, and says so: `predict explain=10` does it for whoever wants to wait."""
 
 
 def finish(
@@ -132,6 +148,8 @@ def finish(
         scored.scores.update(raw_scored.scores)
     if rank() > 0:
         return None
+    if held_out is not None:
+        write_held_out(folder, held_out, detector.primary)
     aurocs: dict[str, float | None]
     if scored is not None:
         write_scores(folder, scored, data, detector.primary, threshold)
@@ -146,6 +164,10 @@ def finish(
         generator = generation.quality(detector, data, feature_network)
         seconds["generator"] = time.perf_counter() - start
     validation = validate(detector, data, config["seed"]) if config.get("validate") else None
+    shown = scored or held_out
+    not_explained = None if shown is None else why_not_explained(shown)
+    if not_explained is not None:
+        notes.append(not_explained)
     parts = {name for name in aurocs if name.removesuffix("_ens") in PARTS}
     ranking = [name for name in aurocs if name not in parts and name != RawPixels.primary]
     seconds["total"] = sum(seconds.values(), 0.0)
@@ -188,10 +210,10 @@ def finish(
         classes=data.can_be_normal(),
     )
     pictures = folder / FIGURES_FOLDER
-    shown = scored or held_out
     if shown is not None:
         draw(pictures, shown, result, data)
-        draw_explanations(pictures, detector, data, shown, threshold, normal)
+        if not_explained is None:
+            draw_explanations(pictures, detector, data, shown, threshold, normal)
     if detector.generates:
         generation.draw_generator(pictures, detector, data)
     if any(len(point) > 1 for point in losses):  # some phase ran before the end
@@ -252,6 +274,20 @@ def write_scores(
     write_csv(folder / SCORES_FILE, columns | {name: v.tolist() for name, v in scored.scores.items()})
 
 
+def write_held_out(folder: Path, held_out: Scored, primary: str) -> None:
+    """One row a held-out image, the least normal first: name, p-value among the others, every score and part.
+
+    The p-value is the primary score's, which comes before the others.
+    """
+    scores = {primary: held_out.scores[primary]} | held_out.scores
+    ranked = np.argsort(-scores[primary], kind="stable")
+    columns: dict[str, Any] = {
+        "name": [held_out.images.names[row] for row in ranked],
+        "p_value": p_values_among(scores[primary])[ranked].tolist(),
+    }
+    write_csv(folder / HELD_OUT_FILE, columns | {name: v[ranked].tolist() for name, v in scores.items()})
+
+
 def draw(folder: Path, scored: Scored, result: RunResult, data: OneClassData) -> None:
     """ROC where both kinds were tested, score histogram by class, the images at both ends of the ranking."""
     primary = scored.scores[result.primary]
@@ -271,10 +307,34 @@ def draw(folder: Path, scored: Scored, result: RunResult, data: OneClassData) ->
     ends = {"most_anomalous": ranked[:32], "least_anomalous": ranked[::-1][:32]}
     for name, rows in ends.items():
         images = scored.images[rows.tolist()].images.cpu().numpy()
-        captions = [f"{data.class_names[scored.labels[row]]}\n{primary[row]:.3f}" for row in rows]
+        captions = [
+            [scored.images.names[row], *_class_of(row, scored, data), f"{primary[row]:.3f}"]
+            for row in rows.tolist()
+        ]
         heading = f"{title}: {name.replace('_', ' ')} {scored.what} images{red}"
         figure = figures.gallery(images, captions, scored.anomalous[rows].tolist(), heading)
         figures.save(figure, folder / f"{name}.png")
+
+
+def _class_of(row: int, scored: Scored, data: OneClassData) -> list[str]:
+    """The class of an image, where it is not the same of all."""
+    return [data.class_names[scored.labels[row]]] if scored.what == "test" else []
+
+
+def why_not_explained(scored: Scored) -> str | None:
+    """What to say where explanations would take longer than SECONDS_TO_EXPLAIN; else None."""
+    one = IMAGES_AN_EXPLANATION * scored.seconds / len(scored.images)
+    count = min(2 * EXPLAINED, len(scored.images))
+    if count * one <= SECONDS_TO_EXPLAIN:
+        return None
+    return (
+        f"explanations left out: {count} would take about {_duration(count * one)}; `predict explain=10` "
+        f"explains the 10 most anomalous of the images that it is given, in about {_duration(10 * one)}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def draw_explanations(
@@ -285,13 +345,11 @@ def draw_explanations(
     threshold: Threshold | None,
     normal: NormalImages,
 ) -> None:
-    """Explain the images at both ends of the ranking, where that takes seconds (see SECONDS_TO_EXPLAIN)."""
+    """Explain the images at both ends of the ranking."""
     rows = np.argsort(-scored.scores[detector.primary], kind="stable").tolist()
     rows = rows[:EXPLAINED] + rows[max(EXPLAINED, len(rows) - EXPLAINED) :]
-    if len(rows) * IMAGES_AN_EXPLANATION * scored.seconds / len(scored.images) > SECONDS_TO_EXPLAIN:
-        return
     images = scored.images[rows].images.to(detector.device)
-    names = [f"{scored.images.names[row]} ({data.class_names[scored.labels[row]]})" for row in rows]
+    names = [": ".join([*_class_of(row, scored, data), scored.images.names[row]]) for row in rows]
     found = list(explain(detector, images, names, threshold, normal))
     title = f"{data.name}, normal: {data.class_names[data.normal_index]}: the most and the least anomalous"
     figures.save(explanations.sheet(found, title), folder / "explanation.png")
@@ -328,6 +386,7 @@ def summary(result: RunResult, folder: Path) -> str:
     lines += [f"note: {note}" for note in result.notes]
     lines += [
         f"page:      {folder / PAGE_FILE}" if (folder / PAGE_FILE).exists() else "",
+        f"held out:  {folder / HELD_OUT_FILE}" if (folder / HELD_OUT_FILE).exists() else "",
         f"pictures:  {folder / FIGURES_FOLDER}" if (folder / FIGURES_FOLDER).exists() else "",
         f"results:   {folder / RESULT_FILE}",
         f"detector:  {folder / DETECTOR_FILE}" if (folder / DETECTOR_FILE).exists() else "",

@@ -67,7 +67,7 @@ def draw(folder: Path, random: np.random.Generator) -> list[Path]:
     images = smooth.transpose(0, 3, 1, 2)
     paths = [folder / f"{name}.png" for name in ("most_anomalous", "least_anomalous", "synthetic")]
     for path in paths[:2]:
-        figures.save(figures.gallery(images[:32], ["class\n0.1"] * 32, [True] * 32, path.stem), path)
+        figures.save(figures.gallery(images[:32], [["class", "0.1"]] * 32, [True] * 32, path.stem), path)
     figures.save(figures.grid(images / 255, "synthetic"), paths[2])
     plt.close("all")
     return paths

@@ -31,7 +31,7 @@ def parts_imported_by(part: str) -> set[str]:
     return {name.split(".")[1] for name in names if name.startswith("anomaly_gan.")} - {part}
 
 
-SMALL = {"types", "errors", "precision", "durable", "safe_load", "own_files", "__version__"}
+SMALL = {"types", "errors", "precision", "names", "durable", "safe_load", "own_files", "__version__"}
 """What everything may import."""
 
 SHARED = {"randomness", "sharding", "distributed"}
@@ -44,6 +44,7 @@ SHARED = {"randomness", "sharding", "distributed"}
         ("types", set()),
         ("errors", set()),
         ("precision", set()),
+        ("names", set()),
         ("durable", set()),
         ("safe_load", set()),
         ("own_files", set()),
@@ -64,7 +65,7 @@ SHARED = {"randomness", "sharding", "distributed"}
         ("explanation", {"data", "methods", "scoring", "transforms"}),
         ("results", set()),
         ("demo", {"explanation", "inference", "reporting"}),
-        ("export", {"checkpoint", "methods", "randomness", "scoring", "transforms"}),
+        ("export", {"checkpoint", "methods", "progress", "randomness", "scoring", "transforms"}),
         ("inference", {"checkpoint", "data", "explanation", "methods", "scoring", "transforms"}),
     ],
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """anomaly-gan export."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from anomaly_gan.scoring.calibration import check_rate
 def main(config: DictConfig, folder: Path) -> int:
     """Export as `config` (conf/export.yaml) says."""
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    output = Path(str(plain["output"])).expanduser()
+    output = Path(os.path.expanduser(str(plain["output"])))
     rate = plain["threshold"]["false_positive_rate"]
     file = checkpoint.read(plain["checkpoint"])
     done = export(file, str(plain["format"]), output, None if rate is None else check_rate(rate))

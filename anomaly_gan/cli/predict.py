@@ -1,10 +1,11 @@
 """anomaly-gan predict."""
 
-import csv
 import heapq
 import json
-import tempfile
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,129 +13,211 @@ from omegaconf import DictConfig, OmegaConf
 
 from anomaly_gan.allocator import keep_memory
 from anomaly_gan.checkpoint import NO_CALIBRATION
+from anomaly_gan.cli.main import complain
 from anomaly_gan.data.scan import scan
 from anomaly_gan.device import choose
-from anomaly_gan.durable import replacing_text
+from anomaly_gan.durable import check_writable, replacing_text
 from anomaly_gan.errors import UserError
 from anomaly_gan.inference import Detector, Prediction, check_batch_size
+from anomaly_gan.names import LONGEST, end_in_bytes, printable
 from anomaly_gan.progress import track
-from anomaly_gan.results import as_cells
+from anomaly_gan.results import csv_row
 from anomaly_gan.scoring.calibration import DECISION, check_rate
 
 SHOWN = 10
 """Images told of in the terminal."""
+
+SHOWN_UNREAD = 5
+"""Files that could not be read, told of in the terminal."""
+
+TABLES = (".csv", ".jsonl")
+"""What `output` is written as."""
+
+LIST = ".txt"
+"""How the name of a list of files ends, in either case."""
+
+
+@dataclass
+class Tally:
+    """What has been predicted, in short."""
+
+    top: list[Prediction]
+    """The most anomalous images, first the one that is most so."""
+    unread: int = 0
+    """How many files could not be read."""
+    first_unread: tuple[str, ...] = ()
+    """Why the first of them could not."""
+    anomalous: int = 0
+    """How many images are called so."""
 
 
 def main(config: DictConfig, folder: Path) -> int:
     """Predict as `config` (conf/predict.yaml) says; exit code 3 where images could not be read."""
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     keep_memory()
-    paths = list(_files(plain["inputs"]))
-    if not paths:
-        raise UserError("inputs=[]: give an image or a folder, or [several,of,them]")
+    inputs = plain["inputs"] if isinstance(plain["inputs"], list) else [plain["inputs"]]
+    if not inputs:
+        raise UserError("inputs=[]: give an image, a folder or a list of files, or [several,of,them]")
+    counts, sources = zip(*map(_files, inputs), strict=True)
     check_batch_size(plain["batch_size"])
     if isinstance(plain["explain"], bool) or not isinstance(plain["explain"], int) or plain["explain"] < 0:
         raise UserError(f"explain={plain['explain']}: give how many of the most anomalous images to explain")
-    output = Path(str(plain["output"])).expanduser()
-    _check_writable(output)
+    output = _output(str(plain["output"]))
     rate = plain["threshold"]["false_positive_rate"]
     detector = Detector.load(
         plain["checkpoint"], choose(plain["device"]), None if rate is None else check_rate(rate)
     )
-    predictions = track(detector.examine(paths, plain["batch_size"]), "scoring images", len(paths), "images")
-    top, unread, anomalous = write(predictions, detector, output, max(SHOWN, plain["explain"]))
-    for prediction in top[:SHOWN]:
+    explained = output.with_name(output.name + "_explained")
+    if plain["explain"]:
+        explained.mkdir(exist_ok=True)  # what cannot be made is refused now, not when all is scored
+    total = sum(counts)
+    predictions = detector.examine(chain.from_iterable(sources), plain["batch_size"])
+    found = write(
+        track(predictions, "scoring images", total, "images"), detector, output, max(SHOWN, plain["explain"])
+    )
+    for prediction in found.top[:SHOWN]:
         print(_line(prediction))
     print(
-        f"{len(paths) - unread} images scored by {detector.primary}, higher = more anomalous; "
-        f"{unread} could not be read; written: {output}.csv, {output}.jsonl"
+        f"{total - found.unread} images scored by {detector.primary}, higher = more anomalous; "
+        f"{found.unread} could not be read; written: {output}.csv, {output}.jsonl"
     )
     if plain["explain"]:
-        print(f"explained: {_explain(top[: plain['explain']], detector, output)}")
+        _explain(found.top[: plain["explain"]], detector, explained)
+        print(f"explained: {explained}")
     if detector.threshold is None:
         print(f"no decisions: the detector has {NO_CALIBRATION}")
     else:
         print(
-            f"{anomalous} called anomalous: score above {detector.threshold.value:.4f}, which at most "
+            f"{found.anomalous} called anomalous: score above {detector.threshold.value:.4f}, which at most "
             f"{detector.threshold.rate:.2%} of normal images exceed"
         )
-    return 3 if unread else 0
+    for why in found.first_unread:
+        complain(printable(why))
+    if found.unread > SHOWN_UNREAD:
+        complain(f"and {found.unread - SHOWN_UNREAD} more: column error of {output}.csv")
+    return 3 if found.unread else 0
 
 
-def write(
-    predictions: Iterable[Prediction], detector: Detector, output: Path, kept: int
-) -> tuple[list[Prediction], int, int]:
+def write(predictions: Iterable[Prediction], detector: Detector, output: Path, kept: int) -> Tally:
     """Write each prediction to `output`.csv and .jsonl as it comes; both appear when all are there.
 
     Returns:
-        The `kept` most anomalous ones, how many could not be read, and how many are called anomalous.
+        What they say, with the `kept` most anomalous images.
     """
-    unread = anomalous = 0
+    tally = Tally([])
     top: list[tuple[float, int, Prediction]] = []
-    with (
-        replacing_text(output.with_name(output.name + ".csv")) as table,
-        replacing_text(output.with_name(output.name + ".jsonl")) as lines,
-    ):
-        writer = csv.writer(table, lineterminator="\n")
+    csv, jsonl = _tables(output)
+    with replacing_text(csv) as table, replacing_text(jsonl) as lines:
         header = ["file", "score", "p_value", "decision", *detector.score_names, "error"]
-        writer.writerow(header)
+        table.write(csv_row(header))
         for prediction in predictions:
             row = _row(prediction, detector.score_names)
-            writer.writerow(as_cells(row[name] for name in header))
+            table.write(csv_row(row[name] for name in header))
             lines.write(json.dumps(row) + "\n")
             if prediction.score is None:
-                unread += 1
+                tally.unread += 1
+                tally.first_unread = (*tally.first_unread, str(prediction.error))[:SHOWN_UNREAD]
                 continue
-            anomalous += prediction.anomalous is True
+            tally.anomalous += prediction.anomalous is True
             # Of equal scores the first one counts for more.
             heapq.heappush(top, (prediction.score, -prediction.index, prediction))
             if len(top) > kept:
                 heapq.heappop(top)
-    return [prediction for *_, prediction in sorted(top, reverse=True)], unread, anomalous
+    tally.top = [prediction for *_, prediction in sorted(top, reverse=True)]
+    return tally
 
 
-def _explain(predictions: list[Prediction], detector: Detector, output: Path) -> Path:
-    """Draw one picture of each prediction into the folder `output`_explained, numbered; the folder."""
+def _explain(predictions: list[Prediction], detector: Detector, folder: Path) -> None:
+    """Draw one picture of each prediction into `folder`, numbered."""
     from anomaly_gan.reporting import explanations, figures  # a second for matplotlib: for who wants pictures
 
-    folder = output.with_name(output.name + "_explained")
-    folder.mkdir(exist_ok=True)
     for before in folder.glob("[0-9][0-9]*_*.png"):  # of an earlier prediction
         before.unlink()
     for rank, prediction in enumerate(track(predictions, "explaining images", len(predictions), "images"), 1):
         assert prediction.path is not None
         picture = explanations.page(detector.explain(prediction.path))
-        figures.save(picture, folder / f"{rank:02d}_{prediction.path.stem}.png")
-    return folder
+        figures.save(picture, folder / picture_name(rank, prediction.path))
 
 
-def _check_writable(output: Path) -> None:
-    """Refuse an `output` beside which no file can be made, before anything is scored."""
+def picture_name(rank: int, path: Path) -> str:
+    """Of an explanation: the rank, then the name of the image at `path` or the end of it that fits."""
+    start, suffix = f"{rank:02d}_", ".png"
+    return start + end_in_bytes(path.stem, LONGEST - len(start + suffix)) + suffix
+
+
+def _output(given: str) -> Path:
+    """The path of the tables without their suffixes, one of which a user may have given.
+
+    Raises:
+        UserError: no file can be made there.
+    """
+    output = Path(os.path.expanduser(given))
     if not output.name:
         raise UserError(f"output={output}: a folder; give a name in it, such as {output / 'predictions'}")
-    try:
-        tempfile.TemporaryFile(dir=output.parent).close()
-    except OSError as error:
+    if output.suffix.lower() in TABLES:
+        output = output.with_suffix("")
+    for path in _tables(output):
+        try:
+            check_writable(path)
+        except OSError as error:
+            raise UserError(f"output={output}: {path} cannot be written ({error.strerror})") from error
+    return output
+
+
+def _tables(output: Path) -> list[Path]:
+    return [output.with_name(output.name + suffix) for suffix in TABLES]
+
+
+def _files(given: Any) -> tuple[int, Iterable[Path]]:
+    """How many files the path `given` means, and these: itself, the images in a folder, the lines of a list.
+
+    Raises:
+        UserError: it means none.
+    """
+    path = Path(os.path.expanduser(str(given)))
+    if path.is_dir():
+        found = scan(path)
+        left_out = found.left_out()
+        if not found.images:
+            raise UserError("; ".join([f"inputs={path}: no images in this folder", *left_out]))
+        for line in left_out:
+            print(printable(f"{path}: {line}"))
+        return len(found.images), (path / name for name in found.images)
+    if not path.exists():
+        raise UserError(f"inputs={path}: no such file or folder")
+    if path.suffix.lower() == LIST and path.is_file():
+        return _count_listed(path), listed(path)
+    return 1, [path]
+
+
+def listed(path: Path) -> Iterator[Path]:
+    """The files that a list names, one a line, as they are asked for; empty lines name none."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
+        for line in lines:
+            name = line.removesuffix("\n").removesuffix("\r")
+            if name.strip():
+                yield Path(name)
+
+
+def _count_listed(path: Path) -> int:
+    """How many files a list names.
+
+    Raises:
+        UserError: it names none, or none that is there, as where it was made in another folder.
+    """
+    count, first, there = 0, Path(), False
+    for file in listed(path):
+        first = first if count else file
+        there = there or os.path.exists(file)
+        count += 1
+    if not count:
+        raise UserError(f"inputs={path}: it names no file; give one path a line")
+    if not there:
         raise UserError(
-            f"output={output}: {output.parent} is no folder that can be written; choose another"
-        ) from error
-
-
-def _files(inputs: Any) -> Iterable[Path]:
-    """The image files that `inputs`, one path or several, mean."""
-    for item in inputs if isinstance(inputs, list) else [inputs]:
-        path = Path(str(item)).expanduser()
-        if path.is_dir():
-            found = scan(path)
-            left_out = found.left_out()
-            if not found.images:
-                raise UserError("; ".join([f"inputs={path}: no images in this folder", *left_out]))
-            print("".join(f"{path}: {line}\n" for line in left_out), end="")
-            yield from (path / name for name in found.images)
-        elif path.exists():
-            yield path
-        else:
-            raise UserError(f"inputs={path}: no such file or folder")
+            f"inputs={path}: none of the {count} files that it names is there, the first is "
+            f"{printable(str(first))}; paths in a list count from the current folder"
+        )
+    return count
 
 
 def _row(prediction: Prediction, names: list[str]) -> dict[str, Any]:
@@ -153,4 +236,4 @@ def _line(prediction: Prediction) -> str:
     said = f"{prediction.score:10.4f}"
     if prediction.anomalous is not None:
         said += f"  p = {prediction.p_value:6.4f}  {DECISION[prediction.anomalous]:<9}"
-    return f"{said}  {prediction.path}"
+    return f"{said}  {printable(str(prediction.path))}"

@@ -14,10 +14,12 @@ from numpy import ndarray
 
 from anomaly_gan import __version__
 from anomaly_gan.checkpoint import Checkpoint
+from anomaly_gan.durable import check_writable, prefix_beside
 from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.export.formats import FORMATS, Outputs, Runner
 from anomaly_gan.export.graph import trace
 from anomaly_gan.methods.base import AnomalyDetector
+from anomaly_gan.progress import step
 from anomaly_gan.randomness import make_generator
 from anomaly_gan.scoring.calibration import Threshold
 from anomaly_gan.transforms.convert import to_float
@@ -25,6 +27,9 @@ from anomaly_gan.types import RawImages
 
 TOLERANCE = 1e-4
 """How far the file's scores may be from the detector's, as a part of the detector's mean absolute score."""
+
+PROBES = 16
+"""Images by which a file is compared with the detector."""
 
 FORMAT = "anomaly_gan export 1"
 
@@ -42,7 +47,7 @@ class Exported:
 
 
 def export(checkpoint: Checkpoint, format_name: str, output: Path, rate: float | None) -> Exported:
-    """Write a detector to `output` as a file of a format, checked, whole or not at all.
+    """Write a detector to `output` as a file of a format, checked, whole or not at all; says its steps.
 
     Args:
         checkpoint: of the detector.
@@ -53,6 +58,7 @@ def export(checkpoint: Checkpoint, format_name: str, output: Path, rate: float |
     Raises:
         UserError: the detector cannot be exported in that format, the rate cannot be promised, there is no
             such folder, or the file differs from the detector.
+        OSError: `output` cannot be written; that is known before anything is traced.
     """
     if format_name not in FORMATS:
         raise UserError(f"format={format_name}: no such format; {nearest(format_name, list(FORMATS))}")
@@ -61,16 +67,20 @@ def export(checkpoint: Checkpoint, format_name: str, output: Path, rate: float |
         raise UserError(
             f"output={output}: give a file whose name ends in {kind.suffix}, in a folder that exists"
         )
+    check_writable(output)
     detector = checkpoint.build()
     threshold = checkpoint.threshold(detector.primary, rate)
     scorer = detector.scorer()
     data = checkpoint.data
     kind.check(scorer, data["image_size"])
+    step(f"tracing what {detector.primary} computes")
     program = trace(scorer, threshold, data["channels"], data["image_size"])
     # Beside the output, because a file can be moved into its place at once only from the same disk.
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=prefix_beside(output)) as folder:
         written = Path(folder) / output.name
+        step(f"writing it as {format_name}")
         kind.write(program, metadata(checkpoint, detector, threshold), written)
+        step(f"checking the file against the detector, on {PROBES} images")
         run, _ = kind.open(written)
         difference = largest_difference(run, detector, threshold, data["channels"], data["image_size"])
         with written.open("rb") as file:
@@ -105,12 +115,13 @@ def largest_difference(
 ) -> float:
     """Between the file's scores and the detector's, as a part of the detector's mean absolute score.
 
-    Batches of 1 and 15 probes. What the file makes of its scores, p-values and decisions, must be exact.
+    By `PROBES` images, one alone and the others in a batch. What the file makes of its scores, p-values and
+    decisions, must be exact.
 
     Raises:
         UserError: the difference is above `TOLERANCE`, or a p-value or decision is wrong.
     """
-    probes = probe_images(16, channels, image_size)
+    probes = probe_images(PROBES, channels, image_size)
     parts = [run(part.numpy()) for part in (probes[:1], probes[1:])]
     found: Outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     expected = detector.score(to_float(probes)).numpy()

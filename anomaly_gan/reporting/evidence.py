@@ -1,9 +1,10 @@
-"""What a run's own files tell beyond its result: test scores, their curves, losses on the way."""
+"""What a run's own files tell beyond its result: test scores, their curves, losses, held-out images."""
 
 import csv
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -12,12 +13,15 @@ from numpy import ndarray
 from anomaly_gan.metrics.paired import influence
 from anomaly_gan.reporting.collect import Run
 from anomaly_gan.reporting.columns import read_columns
-from anomaly_gan.results import SCORES_FILE
+from anomaly_gan.results import HELD_OUT_FILE, SCORES_FILE
 
 POINTS = 79
 """Of a curve at most; odd, so that the middle of a ROC curve's way, the corner of a perfect score, is one."""
 
 BINS = 40
+
+LEAST_NORMAL = 10
+"""Held-out images that are shown."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,20 @@ def histogram(scores: Float[ndarray, " n"], anomalous: Bool[ndarray, " n"]) -> d
         counts, _ = np.histogram(clipped[rows], BINS, (low, high))
         shares[kind] = [round(float(share), 4) for share in counts / rows.sum()]
     return {"range": [float(f"{low:.4g}"), float(f"{high:.4g}")], **shares}
+
+
+def least_normal(run: Run) -> list[list[str]]:
+    """Name, p-value and score of the first images in a run's held_out.csv, below their headings.
+
+    Empty where the file is not there.
+    """
+    if run.folder is None or not (path := run.folder / HELD_OUT_FILE).exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [row[:3] for row in islice(csv.reader(file), 1 + LEAST_NORMAL)]
+    except (OSError, ValueError, csv.Error):
+        return []  # damaged; the result stands without it
 
 
 def losses(run: Run) -> dict[str, list[list[float]]]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 
 from anomaly_gan.explanation import Explanation, Picture
-from anomaly_gan.reporting.figures import ANOMALOUS, NORMAL
+from anomaly_gan.reporting.figures import ANOMALOUS, NORMAL, fitted
 
 OPAQUE = 0.75
 """How much of the picture the strongest heat covers."""
@@ -53,10 +53,11 @@ def page(explanation: Explanation) -> Figure:
         for axes in row:
             axes.axis("off")
         for axes, neighbour in zip(row, explanation.neighbours, strict=False):
-            caption = f"{_shortened(neighbour.name)}\ncosine {neighbour.cosine:.3f}"
-            _show(axes, neighbour.picture, caption)
+            name = fitted(Path(neighbour.name).name, 2.0, 7)
+            _show(axes, neighbour.picture, f"{name}\ncosine {neighbour.cosine:.3f}")
         below.suptitle("the most similar normal images", fontsize=9)
-    figure.suptitle(f"{_shortened(explanation.name, 70)}\n{_said(explanation)}", fontsize=10)
+    name = fitted(Path(explanation.name).name, 2.1 * columns, 10)
+    figure.suptitle(f"{name}\n{_said(explanation)}", fontsize=10)
     return figure
 
 
@@ -76,7 +77,8 @@ def sheet(explanations: Sequence[Explanation], title: str, neighbours: int = 4) 
         for axes in row:
             axes.axis("off")
         _show(row[0], explanation.picture, "", _color(explanation))
-        caption = f"{_shortened(explanation.name)}\n" + _said(explanation).replace(", ", "\n")
+        name = fitted(explanation.name, 1.4, 7)
+        caption = f"{name}\n" + _said(explanation).replace(", ", "\n")
         row[0].text(
             -0.08, 0.5, caption, transform=row[0].transAxes, ha="right", va="center", fontsize=7,
             color=_color(explanation),
@@ -87,7 +89,8 @@ def sheet(explanations: Sequence[Explanation], title: str, neighbours: int = 4) 
         if explanation.reconstruction is not None:
             _show(row[2], explanation.reconstruction, "")
         for axes, neighbour in zip(row[2 + made :], explanation.neighbours, strict=False):
-            _show(axes, neighbour.picture, f"{_shortened(neighbour.name, 14)}, {neighbour.cosine:.3f}")
+            caption = fitted(f"{Path(neighbour.name).name}, {neighbour.cosine:.3f}", 1.3, 7)
+            _show(axes, neighbour.picture, caption)
     headings = ["image", "what the score\nhangs on"] + ["reconstruction"] * made
     headings += ["most similar normal\nimages, cosine"] * bool(neighbours)
     for axes, heading in zip(grid[0], headings, strict=False):
@@ -156,11 +159,3 @@ def _bars(axes: Axes, explanation: Explanation) -> None:
     axes.set_title("what each rotation adds to the score", fontsize=8)
     axes.legend(fontsize=6, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1))
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _shortened(name: str, longest: int = 22) -> str:
-    """The last part of a path, cut in the middle."""
-    name = Path(name).name
-    if len(name) <= longest:
-        return name
-    return f"{name[: longest // 2 - 1]}…{name[-(longest // 2) :]}"

@@ -1,7 +1,10 @@
 """Pictures of one run: its scores, its test images, its losses, and what its generator makes."""
 
 import warnings
+from bisect import bisect_right
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 
 import matplotlib
@@ -12,15 +15,24 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from numpy import ndarray
 from sklearn.metrics import roc_curve
 
+from anomaly_gan.names import printable
 from anomaly_gan.own_files import mark
 
 NORMAL, ANOMALOUS = "#2a7f62", "#c1440e"
+
+SHARPNESS = 110
+"""Of pictures, dots per inch."""
+
+MISSING = "Glyph .* missing"
+"""A warning: a box is drawn in a letter's place."""
 
 
 def roc(
@@ -78,14 +90,19 @@ def histogram(
 
 def gallery(
     images: UInt8[ndarray, "n channels height width"],
-    captions: Sequence[str],
+    captions: Sequence[Sequence[str]],
     anomalous: Sequence[bool],
     title: str,
     columns: int = 8,
 ) -> Figure:
-    """Images in a grid, framed green where normal and red where anomalous."""
+    """Images in a grid, framed green where normal and red where anomalous.
+
+    Above each are the lines of its caption; of one that is wider than the image, the end, which tells paths
+    apart.
+    """
     rows = -(-len(images) // columns)
-    width, height, side = 1.25, 1.45, 1.15  # of a cell and of its image, inches
+    width, side = 1.25, 1.15  # of a cell and of its image, inches
+    height = side + 0.06 + 0.12 * max(map(len, captions))
     figure, axes = plt.subplots(figsize=(width * columns, height * rows + 0.35), layout="constrained")
     # All in one Axes: one for each image takes more than twice as long to draw.
     for i, (image, caption, is_anomalous) in enumerate(zip(images, captions, anomalous, strict=True)):
@@ -94,11 +111,41 @@ def gallery(
         extent = (left, left + side, bottom, bottom - side)
         axes.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255, extent=extent)
         axes.add_patch(Rectangle((left, bottom - side), side, side, fill=False, edgecolor=color, linewidth=2))
-        axes.text(left + side / 2, bottom - side - 0.03, caption, fontsize=7, color=color, ha="center")
+        text = "\n".join(fitted(line, side, 7) for line in caption)
+        axes.text(left + side / 2, bottom - side - 0.03, text, fontsize=7, color=color, ha="center")
     axes.set(xlim=(-0.02, width * columns), ylim=(height * rows + 0.02, 0))
     axes.axis("off")
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def fitted(text: str, width: float, size: int) -> str:
+    """`text` as it can be shown in `width` inches: the end of it after a mark, where all would be wider.
+
+    Args:
+        text: of any letters, in one line.
+        width: inches.
+        size: of the letters, points.
+    """
+    text = printable(text)
+    widths = [_width(letter, size) for letter in text]
+    if sum(widths) <= width:
+        return text
+    kept = bisect_right(list(accumulate(reversed(widths))), width - _width("…", size))
+    return f"…{text[len(text) - kept :]}"
+
+
+@lru_cache(maxsize=4096)
+def _width(letter: str, size: int) -> float:
+    """Of a letter within a word, inches."""
+    renderer, font = RendererAgg(1, 1, SHARPNESS), FontProperties(size=size)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", MISSING)
+        without, within = (
+            renderer.get_text_width_height_descent(word, font, ismath=False)[0]
+            for word in ("xx", f"x{letter}x")
+        )
+    return (within - without) / SHARPNESS
 
 
 def grid(images: Float[ndarray, "n channels height width"], title: str, columns: int = 16) -> Figure:
@@ -189,6 +236,6 @@ def save(figure: Figure, path: Path) -> None:
         text.set_parse_math(False)  # a dollar is one
         text.set_text(text.get_text().encode(errors="backslashreplace").decode())
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box is drawn in its place
-        figure.savefig(path, dpi=110)
+        warnings.filterwarnings("ignore", MISSING)
+        figure.savefig(path, dpi=SHARPNESS)
     plt.close(figure)

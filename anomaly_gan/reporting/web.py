@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from anomaly_gan.reporting import contents as words
 from anomaly_gan.reporting.collect import Run
 from anomaly_gan.reporting.contents import Contents
-from anomaly_gan.reporting.evidence import Evidence, losses
+from anomaly_gan.reporting.evidence import Evidence, least_normal, losses
 from anomaly_gan.reporting.pictures import embed
 from anomaly_gan.reporting.plain import frechet
 from anomaly_gan.reporting.tables import Row, Table
@@ -190,6 +190,7 @@ def _detail(run: Run, contents: Contents) -> dict[str, Any]:
         ],
         "curve": result.curve,
         "losses": losses(run),
+        "held_out": least_normal(run),
         "calibration": result.calibration,
         "no_auroc": result.auroc_absent_because,
         "roc": known.roc if known else [],

@@ -37,6 +37,14 @@ def p_values(scores: Float[ndarray, " n"], held_out: HeldOut) -> Float[ndarray, 
     return (1 + at_least) / (len(held_out) + 1)
 
 
+def p_values_among(scores: Float[ndarray, " n"]) -> Float[ndarray, " n"]:
+    """The p-value of each score where the others are the held-out ones, in (0, 1].
+
+    It is the score's rank / n, the highest first; equal scores have the last of their ranks.
+    """
+    return (len(scores) - np.searchsorted(np.sort(scores), scores, side="left")) / len(scores)
+
+
 def smallest_rate(count: int) -> float:
     """The smallest false positive rate that `count` held-out images can promise: 1 / (count + 1)."""
     return 1 / (count + 1)

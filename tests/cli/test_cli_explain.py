@@ -19,7 +19,7 @@ def test_the_command_draws_the_most_anomalous_images(command, trained: Path, tmp
     assert outcome.code == 0, outcome.err
     assert "explained: found_explained" in outcome.out
     ranked = [Path(line.split()[-1]).stem for line in outcome.out.splitlines()[:3]]
-    drawn = sorted(path.name for path in Path("found_explained").iterdir())
+    drawn = sorted(path.name for path in Path("found_explained").glob("*.png"))
     assert drawn == [f"{rank:02d}_{stem}.png" for rank, stem in enumerate(ranked, 1)] + ["mine.png"]
     assert all(Path("found_explained", name).stat().st_size > 5000 for name in drawn[:3])
 

@@ -221,7 +221,14 @@ def test_what_is_no_regular_file_is_named_and_never_waited_for(
 
 
 @pytest.mark.parametrize(
-    "name", [b"new\nline.png", b"\xff\xfe.png", 'ünï ☃,";.png'.encode(), b"x" * 250 + b".png"]
+    "name",
+    [
+        b"new\nline.png",
+        b"carriage\rreturn.png",
+        b"\xff\xfe.png",
+        'ünï ☃,";.png'.encode(),
+        b"x" * 250 + b".png",
+    ],
 )
 def test_any_name_that_the_system_allows_can_be_predicted(
     command, trained: Path, tmp_path: Path, name: bytes

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,17 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from anomaly_gan import checkpoint
+from anomaly_gan import checkpoint, runs
 from anomaly_gan.cli.main import COMMANDS, config_folder, program
 from anomaly_gan.config import build
 from anomaly_gan.data.image_set import Batch
 from anomaly_gan.inference import Detector
 from anomaly_gan.methods.phased import PhasedDetector
+from anomaly_gan.reporting import figures
 from anomaly_gan.results import RunResult
 
 
@@ -38,6 +41,7 @@ def test_a_run_leaves_config_result_scores_pictures_log_and_detector(trained: Pa
         "checkpoints/last.ckpt",
         "checkpoints/previous.ckpt",
         "scores.csv",
+        "held_out.csv",
         "log/metrics.csv",
         "log/hparams.yaml",
         "figures/losses.png",
@@ -93,6 +97,7 @@ def test_the_log_has_every_term_of_every_phase(trained: Path) -> None:
     terms = {"contrastive", "shift_classification", "total"}
     assert {f"train/feature/{term}" for term in terms} <= set(header)
     assert {"curve/csi_ens", "test/auroc_csi_ens"} <= set(header)
+    assert b"\r" not in (trained / "log" / "metrics.csv").read_bytes()  # as in every other table
 
 
 def test_evaluating_a_finished_run_gives_its_scores_again(command, trained: Path, tmp_path: Path) -> None:
@@ -147,6 +152,82 @@ def test_predicting_the_test_files_gives_their_test_scores(command, tmp_path: Pa
     predictions = list(detector.examine(paths, batch_size=5))
     scores = [prediction.scores[detector.primary] for prediction in predictions]
     assert scores == pytest.approx(list(written.values()), rel=1e-3, abs=1e-3)
+
+
+def test_the_held_out_images_stand_in_a_table_the_least_normal_first(trained: Path) -> None:
+    """Also where there is a test part; their scores are those that the detector's file keeps."""
+    rows = rows_of(trained / "held_out.csv")
+    kept = checkpoint.read(trained).calibration
+    assert kept is not None
+    assert list(rows[0])[:3] == ["name", "p_value", "csi_ens"]
+    assert set(rows[0]) == {"name", "p_value", *kept.scores}
+    for name, scores in kept.scores.items():
+        assert sorted(float(row[name]) for row in rows) == pytest.approx(scores.tolist(), abs=1e-3)
+    assert [float(row["csi_ens"]) for row in rows] == pytest.approx(
+        kept.scores["csi_ens"][::-1].tolist(), abs=1e-3
+    )
+    assert [float(row["p_value"]) for row in rows] == [0.25, 0.5, 0.75, 1]
+    assert len({row["name"] for row in rows}) == 4
+    assert all(row["name"].startswith("train/") for row in rows)
+
+
+def test_a_bad_image_among_the_good_is_found_by_its_name(command, tmp_path: Path) -> None:
+    """In the table, in the page, above its picture, and from the command's last lines."""
+    names = [f"day 1/a\r{i}.png" if i % 2 else f"day 1/{'long_name_' * 20}{i}.png" for i in range(14)]
+    for i, name in enumerate(names):
+        path = tmp_path / "good" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 255, (16, 16), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    shown: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            figures,
+            "gallery",
+            lambda images, captions, *_: (shown.extend(c[0] for c in captions), Figure())[1],
+        )
+        outcome = command(
+            *("train", "data=folder", "data.root=good", "data.image_size=16", "debug=fast", "name=mine"),
+            "data.calibration_fraction=0.3",
+        )
+    assert outcome.code == 0, outcome.err
+    (folder,) = Path("runs/mine").iterdir()
+    assert f"held out:  {folder / 'held_out.csv'}" in outcome.out
+    with (folder / "held_out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    held_out = [row["name"] for row in rows]
+    assert len(held_out) == json.loads((folder / "result.json").read_text())["counts"]["calibration"]
+    assert set(held_out) < set(names)
+    assert shown == held_out + held_out[::-1]
+    data = re.search('id="data">(.*?)</script>', (folder / "report.html").read_text(), re.DOTALL)
+    assert data is not None
+    (run,) = json.loads(data[1])["runs"]
+    assert run["held_out"] == [
+        ["name", "p_value", "csi_ens"],
+        *([row["name"], row["p_value"], row["csi_ens"]] for row in rows),
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "left_out"), [(0.0, True), (1e9, False)])
+def test_explanations_left_out_because_they_take_long_are_said_with_the_remedy(
+    command, trained: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, left_out: bool
+) -> None:
+    monkeypatch.setattr(runs, "SECONDS_TO_EXPLAIN", seconds)
+    outcome = command("evaluate", f"checkpoint={trained}")
+    assert outcome.code == 0, outcome.err
+    (folder,) = Path("runs/evaluate").iterdir()
+    assert (folder / "figures" / "explanation.png").exists() is not left_out
+    notes = [
+        note for note in json.loads((folder / "result.json").read_text())["notes"] if "explanations" in note
+    ]
+    assert len(notes) == left_out
+    for note in notes:
+        assert f"note: {note}" in outcome.out
+        assert re.fullmatch(
+            r"explanations left out: 8 would take about (\d+) s; `predict explain=10` explains the 10 most "
+            r"anomalous of the images that it is given, in about (\d+) s",
+            note,
+        )
 
 
 def test_normal_images_alone_train_a_detector_without_auroc(command, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from toy_runs import MakeRun
 
 from anomaly_gan.reporting.collect import collect
 from anomaly_gan.reporting.columns import read_columns
-from anomaly_gan.reporting.evidence import POINTS, histogram, losses, roc, thin
+from anomaly_gan.reporting.evidence import POINTS, histogram, least_normal, losses, roc, thin
 from anomaly_gan.results import write_csv
 
 
@@ -42,6 +42,16 @@ def test_a_histogram_shares_out_each_kind() -> None:
     assert sum(found["normal"]) == pytest.approx(1, abs=0.01)
     assert sum(found["anomalous"]) == pytest.approx(1, abs=0.01)
     assert histogram(np.ones(4), np.arange(4) > 1)["range"] == [0.5, 1.5]
+
+
+def test_a_damaged_table_of_held_out_images_is_left_out(run: MakeRun, tmp_path: Path) -> None:
+    folder = run("a")
+    (found,) = collect([tmp_path]).runs
+    assert least_normal(found) == []
+    (folder / "held_out.csv").write_bytes(bytes(range(256)))
+    assert least_normal(found) == []
+    write_csv(folder / "held_out.csv", {"name": ["a,b"], "p_value": [1.0], "csi": [0.25], "paper": [1.0]})
+    assert least_normal(found) == [["name", "p_value", "csi"], ["a,b", "1", "0.25"]]
 
 
 def test_losses_come_from_the_log_by_phase_thinned(run: MakeRun, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from toy_runs import MakeRun
 from anomaly_gan.reporting.collect import collect
 from anomaly_gan.reporting.contents import contents
 from anomaly_gan.reporting.report import write, write_page
+from anomaly_gan.results import write_csv
 
 QUIET = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -59,6 +60,13 @@ def test_the_page_of_one_run_shows_it_opened_with_its_decisions(run: MakeRun, tm
         "false_alarms": tested, "found": {"tested": 392, "rate": 0.5},
     }  # fmt: skip
     folder = run("only", lift=1, classes=["ball"], calibration=calibration)
+    names = [f"good/<b>{i}</b>\r.png" for i in range(12)]
+    held_out = {
+        "name": names,
+        "p_value": [(i + 1) / 12 for i in range(12)],
+        "csi": [-i / 2 for i in range(12)],
+    }
+    write_csv(folder / "held_out.csv", held_out | {"paper": [5.0] * 12})
     write_page(folder)
     found = dom(folder / "report.html", "", tmp_path / "profile")
     assert 'aria-expanded="true"' in found
@@ -67,6 +75,10 @@ def test_the_page_of_one_run_shows_it_opened_with_its_decisions(run: MakeRun, tm
     for words in ("1.25", "1 %", "0.444 % (95 % of such tests: 0 % to 2.67 %)", "50 %", "threshold"):
         assert words in text, words
     assert 'data-class="mean"' not in found  # of one class
+    assert "The least normal held-out images by csi" in text
+    shown = re.findall(r"good/&lt;b&gt;(\d+)&lt;/b&gt;\s*\.png</th><td>([^<]*)</td>", found)
+    assert [int(number) for number, _ in shown] == list(range(10))
+    assert [value.replace("&nbsp;", " ") for _, value in shown[:2]] == ["0, p = 0.08333", "-0.5, p = 0.1667"]
 
 
 def test_without_a_filter_all_runs_are_shown(run: MakeRun, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from anomaly_gan.scoring.calibration import (
     check_rate,
     images_needed,
     p_values,
+    p_values_among,
     smallest_rate,
     threshold,
 )
@@ -34,6 +35,13 @@ def naive_p_value(held_out: np.ndarray, score: float) -> float:
 def test_p_values_are_those_of_the_definition(held_out: np.ndarray, scores: list[float]) -> None:
     found = p_values(np.array(scores, dtype=float), held_out)
     assert found.tolist() == [naive_p_value(held_out, score) for score in scores]
+
+
+@given(held_outs)
+def test_a_held_out_score_among_the_others_has_the_p_value_that_they_give_it(held_out: np.ndarray) -> None:
+    found = p_values_among(held_out[::-1].copy())[::-1]
+    for row, p_value in enumerate(found):
+        assert p_value == naive_p_value(np.delete(held_out, row), held_out[row])
 
 
 @given(held_outs, numbers, numbers)

@@ -258,6 +258,10 @@
     return rows("Decisions", entries);
   }
 
+  const heldOut = ([[, , score], ...images]) =>
+    rows(`The least normal held-out images by ${score}: is one of them bad? (all: held_out.csv)`,
+      images.map(([name, p, value]) => [name, `${figure(Number(value))}, p\u00a0=\u00a0${figure(Number(p))}`]));
+
   function detail(run) {
     const scores = run.scores.map((entry) => [entry[0], withInterval(entry), entry[0] === run.score ? "ranks" : ""]);
     const common = data.common[run.config.common], own = run.config.own;
@@ -291,6 +295,7 @@
         : run.no_scores ? make("p", { class: "remarks" }, `No charts of the scores: ${run.no_scores}.`) : null,
       make("div", { class: "columns" },
         run.calibration ? decisions(run.calibration) : null,
+        run.held_out.length ? heldOut(run.held_out) : null,
         run.no_auroc ? null : rows("AUROC, % (95 % over test images)", scores),
         run.no_auroc ? null : rows("Parts of the score, alone", run.parts.map((entry) => [entry[0], withInterval(entry), entry[0] === run.score ? "ranks" : ""])),
         rows("Synthetic images (real test images)", generator),
