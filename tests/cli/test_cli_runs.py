@@ -44,6 +44,7 @@ def test_a_run_leaves_config_result_scores_pictures_log_and_detector(trained: Pa
         "held_out.csv",
         "log/metrics.csv",
         "log/hparams.yaml",
+        "figures/.drawn_by_anomaly_gan",
         "figures/losses.png",
         "figures/roc.png",
         "figures/explanation.png",
