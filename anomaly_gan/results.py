@@ -20,6 +20,9 @@ PAGE_FILE = "report.html"
 FAILED_FILE = "FAILED"
 """In the folder of a sweep's run that failed: why, one line a try, the latest first."""
 
+PAPER = "anomaly_gan"
+"""The method whose ablations are rows of their own."""
+
 Interval = Sequence[float]
 """[low, high]"""
 
@@ -72,6 +75,11 @@ class RunResult:
     """What the run warned of."""
     validation: dict[str, Any] | None = None
     """What normal images alone say of the detector (`validation.validate`), where it was asked for."""
+
+    @property
+    def row(self) -> str:
+        """Its method as tables name it: the paper's is three, one an ablation."""
+        return self.ablation if self.method == PAPER else self.method
 
     @classmethod
     def read(cls, path: Path) -> "RunResult":

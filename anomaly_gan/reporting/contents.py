@@ -118,7 +118,7 @@ def footnotes(table: Table) -> tuple[list[str], dict[tuple[str, str], int]]:
     """The sources of published rows, and the number of each (method, "classes" or "mean")."""
     sources: list[str] = []
     numbers = {}
-    for row in table.published:
+    for row in table.all_published:
         for part, source in (("classes", row.source), ("mean", row.mean_source)):
             if source and not (part == "classes" and not row.auroc):
                 if source not in sources:

@@ -17,6 +17,7 @@ from anomaly_gan.reporting.contents import (
     unpaired,
 )
 from anomaly_gan.reporting.differences import Comparison
+from anomaly_gan.reporting.published import Published
 from anomaly_gan.reporting.tables import MEAN, Table
 
 LATEX = {
@@ -103,7 +104,7 @@ def frechet(generator: dict[str, Any] | None) -> tuple[str, float | None]:
 def remarks(table: Table) -> list[str]:
     """What stands under a table."""
     missing = [f"Missing: {' | '.join(table.missing)}."] if table.missing else []
-    beside = [table.sentence] if table.published and table.sentence else []
+    beside = [table.sentence] if table.all_published and table.sentence else []
     return [*beside, *missing, *table.notes]
 
 
@@ -119,7 +120,18 @@ def _markdown(text: str) -> str:
 def _lines(
     table: Table, bold: Callable[[str], str], mark: Callable[[int], str], escape: Callable[[str], str]
 ) -> list[list[list[str]]]:
-    """Blocks of rows of cells: ours, then the published."""
+    """Blocks of rows of cells: ours, each method's published figures beneath it, then the other published."""
+    _, numbers = footnotes(table)
+
+    def of(published: Published) -> list[str]:
+        by_class, by_mean = (numbers.get((published.method, part)) for part in ("classes", "mean"))
+        cells = [f"published: {escape(published.label)}{mark(by_class) if by_class else ''}"]
+        for column in table.columns:
+            value = published.mean if column == MEAN else published.auroc.get(column)
+            note = mark(by_mean) if column == MEAN and by_mean and by_mean != by_class else ""
+            cells.append(escape(ABSENT) if value is None else f"{value:.1f}{note}")
+        return cells
+
     ours = []
     for row in table.own:
         cells = [escape(row.label)]
@@ -127,16 +139,9 @@ def _lines(
             text = escape(percent(row.cells.get(column), table))
             cells.append(bold(text) if table.best(row, column) else text)
         ours.append(cells)
-    _, numbers = footnotes(table)
-    theirs = []
-    for published in table.published:
-        by_class, by_mean = (numbers.get((published.method, part)) for part in ("classes", "mean"))
-        cells = [f"published: {escape(published.label)}{mark(by_class) if by_class else ''}"]
-        for column in table.columns:
-            value = published.mean if column == MEAN else published.auroc.get(column)
-            note = mark(by_mean) if column == MEAN and by_mean and by_mean != by_class else ""
-            cells.append(escape(ABSENT) if value is None else f"{value:.1f}{note}")
-        theirs.append(cells)
+        if row.published:
+            ours.append(of(row.published))
+    theirs = [of(published) for published in table.published]
     return [ours, theirs] if theirs else [ours]
 
 

@@ -37,6 +37,8 @@ class Row:
     """By class, and `MEAN`."""
     runs: dict[tuple[str, int], Run] = field(default_factory=dict)
     """By class and seed: those that count."""
+    published: Published | None = None
+    """The method's published figures, which stand beneath the last of its rows."""
 
 
 @dataclass
@@ -48,6 +50,7 @@ class Table:
     rows: list[Row]
     raw: Row | None
     published: list[Published]
+    """Of methods without a row of ours."""
     sentence: str
     """What must be said of the published figures."""
     seeds: list[int]
@@ -60,6 +63,11 @@ class Table:
     def columns(self) -> list[str]:
         """The classes and, of several, their mean."""
         return [*self.classes, MEAN] if len(self.classes) > 1 else self.classes
+
+    @property
+    def all_published(self) -> list[Published]:
+        """Those beneath rows of ours, then the others."""
+        return [row.published for row in self.rows if row.published] + self.published
 
     @property
     def own(self) -> list[Row]:
@@ -95,18 +103,16 @@ def tables(runs: Sequence[Run], score: str | None = None) -> list[Table]:
 def _table(dataset: str, runs: list[Run], score: str | None) -> Table:
     found, notes = kinds(runs)
     rows: dict[Kind, Row] = {}
-    several_methods = len({kind.method for kind in found}) > 1
     for kind, run in zip(found, runs, strict=True):
-        label = f"{kind.method}: {kind.label}" if several_methods else kind.label
-        row = rows.setdefault(kind, Row(kind, label))
+        row = rows.setdefault(kind, Row(kind, kind.label))
         place = (run.result.normal_class, run.result.seed)
         if place not in row.runs:
             row.runs[place] = run
             continue
         older, row.runs[place] = sorted((row.runs[place], run), key=lambda run: run.modified)
         notes.append(
-            f"{label}, {place[0]}, seed {place[1]}: two runs of the same configuration; the later one counts"
-            f" ({row.runs[place].path}, not {older.path})."
+            f"{row.label}, {place[0]}, seed {place[1]}: two runs of the same configuration; the later one"
+            f" counts ({row.runs[place].path}, not {older.path})."
         )
     ordered = [rows[kind] for kind in sorted(rows, key=rank)]
     classes = _classes(dataset, runs)
@@ -128,12 +134,16 @@ def _table(dataset: str, runs: list[Run], score: str | None) -> Table:
     raw.cells = _cells(raw_values, classes)
     seeds = sorted({seed for row in ordered for _, seed in row.runs})
     beside, sentence = published(dataset)
+    last_of = {row.kind.name: row for row in ordered}
+    for figures in beside:
+        if figures.method in last_of:
+            last_of[figures.method].published = figures
     return Table(
         dataset=dataset,
         classes=classes,
         rows=ordered,
         raw=raw if raw.cells else None,
-        published=beside,
+        published=[figures for figures in beside if figures.method not in last_of],
         sentence=sentence,
         seeds=seeds,
         missing=[said for row in ordered if (said := _missing(row, classes, seeds))],

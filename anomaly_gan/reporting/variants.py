@@ -1,11 +1,12 @@
 """Which runs are of one kind, so that their AUROCs may be averaged, and how the kinds are called."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from anomaly_gan.reporting.collect import Run
+from anomaly_gan.results import PAPER
 
 SAME_KIND = {"seed", "normal_class", "name", "resume", "data.root"}
 SAME_KIND |= {"data.seed", "data.normal_class", "method.seed", "method.ablation"}
@@ -20,21 +21,27 @@ class Kind(NamedTuple):
     method: str
     ablation: str
     variant: str
-    """How its configuration differs from the data set's usual one; empty where it does not."""
+    """How its configuration differs from the method's usual one on the data set; empty where it does not."""
+
+    @property
+    def name(self) -> str:
+        """Of the method, as `RunResult.row` and published figures have it."""
+        return self.ablation if self.method == PAPER else self.method
 
     @property
     def label(self) -> str:
         """For a person."""
-        return ", ".join(word for word in (self.ablation, self.variant) if word)
+        return ", ".join(word for word in (self.name, self.variant) if word)
 
 
-ORDER = ("csi", "csi_g", "full")
+TABLE_1 = ("deep_svdd", "ocgan", "geom", "rot_trans", "goad", "csi", "csi_g", "full")
+"""The paper's order; methods that it does not have come after."""
 
 
 def rank(kind: Kind) -> tuple[Any, ...]:
-    """Sorts kinds: the paper's order of its ablations, the usual configuration first."""
-    known = ORDER.index(kind.ablation) if kind.ablation in ORDER else len(ORDER)
-    return kind.method, known, kind.ablation, kind.variant
+    """Sorts kinds as Table 1 does, the usual configuration of each first."""
+    place = TABLE_1.index(kind.name) if kind.name in TABLE_1 else len(TABLE_1)
+    return place, kind.method, kind.ablation, kind.variant
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -62,9 +69,24 @@ def compared(config: Mapping[str, Any]) -> dict[str, Any]:
 def kinds(runs: Sequence[Run]) -> tuple[list[Kind], list[str]]:
     """The kind of each of `runs`, all of one data set, and notes for the reader.
 
-    The usual value of a setting is the one that most of them have. A setting that an older result does not
-    record is taken to have had it, and a note says so.
+    The usual value of a setting is the one that most runs of the same method have: one method's recipe says
+    nothing of another's. A setting that an older result does not record is taken to have had it, and a note
+    says so.
     """
+    by_method: dict[str, list[int]] = defaultdict(list)
+    for index, run in enumerate(runs):
+        by_method[run.result.method].append(index)
+    found: dict[int, Kind] = {}
+    notes = []
+    for indices in by_method.values():
+        of_method, said = _kinds([runs[index] for index in indices])
+        found |= dict(zip(indices, of_method, strict=True))
+        notes += said
+    return [found[index] for index in range(len(runs))], notes
+
+
+def _kinds(runs: Sequence[Run]) -> tuple[list[Kind], list[str]]:
+    """The same of one method's runs."""
     all_settings = [compared(run.result.config) for run in runs]
     names = list(dict.fromkeys(name for settings in all_settings for name in settings))
     usual: dict[str, str] = {}

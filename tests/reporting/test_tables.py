@@ -12,6 +12,8 @@ from anomaly_gan.data.cifar import CIFAR10, CIFAR100
 from anomaly_gan.data.fashion_mnist import FashionMNIST
 from anomaly_gan.errors import UserError
 from anomaly_gan.reporting.collect import collect
+from anomaly_gan.reporting.contents import contents
+from anomaly_gan.reporting.plain import markdown
 from anomaly_gan.reporting.published import FILE, published
 from anomaly_gan.reporting.tables import MEAN, Table, tables
 
@@ -198,3 +200,50 @@ def test_a_result_with_a_field_of_another_kind_is_left_out(
     found = collect([tmp_path])
     assert len(found.runs) == 1
     assert "bad/result.json: left out" in found.warnings[0]
+
+
+SETTINGS = {"batch_size": 32, "optimizer": {"rate": 1}}
+
+
+def of_method(name: str, **settings) -> dict:
+    """What a run of another method than the paper's has."""
+    return {"method": name, "ablation": "", "config": {"batch_size": 128, "width": None} | settings}
+
+
+def test_rows_stand_in_the_order_of_table_1_and_others_after(run: MakeRun, tmp_path: Path) -> None:
+    for ablation in ("full", "csi"):
+        run(ablation, ablation=ablation)
+    for name in ("goad", "geom", "deep_svdd", "somebody_elses"):
+        run(name, **of_method(name))
+    labels = [row.label for row in only_table(tmp_path).rows]
+    assert labels == ["deep_svdd", "geom", "goad", "csi", "full", "somebody_elses"]
+
+
+def test_the_usual_settings_are_found_within_a_method(run: MakeRun, tmp_path: Path) -> None:
+    for seed in range(6):
+        run(f"csi_{seed}", seed=seed, config=SETTINGS)
+    for seed in range(3):
+        run(f"geom_{seed}", seed=seed, **of_method("geom", wide=4))
+    run("geom_wide", **of_method("geom", wide=8))
+    table = only_table(tmp_path)
+    assert [row.label for row in table.rows] == ["geom", "geom, wide=8", "csi"]
+    assert table.notes == []
+
+
+def test_published_figures_stand_beneath_the_last_row_of_their_method(run: MakeRun, tmp_path: Path) -> None:
+    shared = {"dataset": "cifar10", "normal_class": "ship", "classes": list(CIFAR10.class_names)}
+    for seed in (0, 1):
+        run(f"csi_{seed}", seed=seed, **shared)
+    run("csi_wide", config={"width": 64}, **shared)
+    run("geom", **shared | of_method("geom"))
+    table = only_table(tmp_path)
+    beneath = {row.label: row.published and row.published.method for row in table.rows}
+    assert beneath == {"geom": "geom", "csi": None, "csi, width=64": "csi"}
+    others = [row.method for row in table.published]
+    assert "goad" in others
+    assert not {"geom", "csi"} & set(others)
+    text = markdown(contents(collect([tmp_path]), None, tmp_path))
+    rows = [line.split(" | ")[0].strip("| ") for line in text.splitlines() if line.startswith("| ")]
+    place = rows.index("csi, width=64")
+    assert rows[place + 1].startswith("published: csi")
+    assert rows[rows.index("geom") + 1].startswith("published: geom")
