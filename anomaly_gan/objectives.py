@@ -14,10 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from anomaly_gan.distributed import gather
-from anomaly_gan.losses.adversarial import Form, judge_made, judge_real, make_real
+from anomaly_gan.losses.adversarial import Form, d_loss_made, d_loss_real, g_loss
 from anomaly_gan.losses.contrastive import nt_xent, shift_classification
 from anomaly_gan.losses.reconstruction import dissimilarity, latent_error, pixel_error
-from anomaly_gan.randomness import RowGenerator
+from anomaly_gan.randomness import RowRng
 from anomaly_gan.sharding import Shard
 from anomaly_gan.transforms.diff_augment import DiffAugment
 from anomaly_gan.transforms.geometry import Resized
@@ -49,7 +49,7 @@ class Step:
     """Side of the images that E, G and D work with, pixels."""
     shard: Shard
     """Which rows of the iteration's inliers `images` are, where several processes share them."""
-    generator: RowGenerator
+    rng: RowRng
     """The randomness of this iteration, for these rows, on the images' device."""
 
     def inliers(self) -> Images:
@@ -94,7 +94,7 @@ def resized(images: Images, side: int) -> Resized:
 
 def contrast_shifted(step: Step, images: Images) -> Terms:
     """CSI (eq. 4) of `images`: con-SI (eq. 2) and cls-SI (eq. 3) over 2KB views."""
-    views = step.views.training(resized(images, step.images.shape[-1]), step.generator)
+    views = step.views.training(resized(images, step.images.shape[-1]), step.rng)
     features = step.networks["feature_extractor"](views)
     labels = step.views.training_labels(len(images), images.device)
     groups = len(views) // len(step.images)
@@ -106,27 +106,27 @@ def contrast_shifted(step: Step, images: Images) -> Terms:
     }
 
 
-def judge(step: Step, made: Mapping[str, Images]) -> Terms:
+def discriminate(step: Step, made: Mapping[str, Images]) -> Terms:
     """D's side of eq. 7 on X and the images `made`, by their names."""
     batches = {"real": step.inliers(), **made}
     logits = _discriminate(step, list(batches.values()))
-    terms = {"real": judge_real(logits[0], step.adversarial)}
+    terms = {"real": d_loss_real(logits[0], step.adversarial)}
     return terms | {
-        name: judge_made(values, step.adversarial) for name, values in zip(made, logits[1:], strict=True)
+        name: d_loss_made(values, step.adversarial) for name, values in zip(made, logits[1:], strict=True)
     }
 
 
 def pass_for_real(step: Step, made: Mapping[str, Images]) -> Terms:
     """The other side of eq. 7, of those who made the images."""
     logits = _discriminate(step, list(made.values()))
-    return {name: make_real(values, step.adversarial) for name, values in zip(made, logits, strict=True)}
+    return {name: g_loss(values, step.adversarial) for name, values in zip(made, logits, strict=True)}
 
 
 def _discriminate(
     step: Step, batches: list[Float[Tensor, "_ channels height width"]]
 ) -> list[Float[Tensor, "_"]]:
     # One pass for all: D has no batch norm, and its spectral norm moves on once a step.
-    images = step.diff_augment(torch.cat(batches), step.generator)
+    images = step.diff_augment(torch.cat(batches), step.rng)
     logits = step.networks["discriminator"](images)
     return list(logits.split([len(batch) for batch in batches]))
 
@@ -140,14 +140,14 @@ def discriminator(step: Step) -> Terms:
     """D tells X from G(h) and G(E(x)), eq. 7."""
     with torch.no_grad():
         made = {"synthetic": step.synthetic(), "reconstructed": step.reconstructed()}
-    return judge(step, made)
+    return discriminate(step, made)
 
 
 def discriminator_of_synthetic(step: Step) -> Terms:
     """The same without E: D tells X from G(h)."""
     with torch.no_grad():
         made = {"synthetic": step.synthetic()}
-    return judge(step, made)
+    return discriminate(step, made)
 
 
 def adversarial(step: Step) -> Terms:
@@ -172,13 +172,16 @@ def latent_discriminator(step: Step) -> Terms:
         encoded = step.networks["encoder"](step.inliers())
     logits = network(torch.cat([step.latents, encoded]))
     drawn, made = logits.split([len(step.latents), len(encoded)])
-    return {"drawn": judge_real(drawn, step.adversarial), "encoded": judge_made(made, step.adversarial)}
+    return {
+        "drawn": d_loss_real(drawn, step.adversarial),
+        "encoded": d_loss_made(made, step.adversarial),
+    }
 
 
 def latent_adversarial(step: Step) -> Terms:
     """E passes E(x) for drawn, eq. 9."""
     encoded = step.networks["encoder"](step.inliers())
-    return {"encoded": make_real(step.networks["latent_discriminator"](encoded), step.adversarial)}
+    return {"encoded": g_loss(step.networks["latent_discriminator"](encoded), step.adversarial)}
 
 
 def reconstruction(step: Step) -> Terms:
@@ -186,7 +189,7 @@ def reconstruction(step: Step) -> Terms:
     reconstructed = step.reconstructed()
     both = torch.cat([step.images, resized(reconstructed, step.images.shape[-1])])
     # One batch, as in the joint line: normalised apart, the two would hide from F how they differ on average.
-    views = step.views.apply(both, step.views.augment.draw(len(both), step.generator))
+    views = step.views.apply(both, step.views.augment.draw(len(both), step.rng))
     of_real, of_reconstructed = step.networks["feature_extractor"](views).embedding.chunk(2)
     return {
         "pixels": pixel_error(step.inliers(), reconstructed),

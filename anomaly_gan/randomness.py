@@ -1,8 +1,8 @@
 """Randomness as a function of what it is for, so that a run can be resumed, shared or repeated exactly.
 
-No random state is carried along: a generator is seeded by (seed, purpose, iteration). What iteration 1,000
-draws is the same whether a run came there in one go or was resumed at 999, and whether one process or eight
-share its batch.
+No random state is carried along: a random generator (`rng`) is seeded by (seed, purpose, iteration). What
+iteration 1,000 draws is the same whether a run came there in one go or was resumed at 999, and whether one
+process or eight share its batch.
 """
 
 import zlib
@@ -26,13 +26,13 @@ def derive_seed(*keys: int | str) -> int:
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def make_generator(device: torch.device | str, *keys: int | str) -> torch.Generator:
-    """A generator on `device`, seeded by `keys`."""
+def make_rng(device: torch.device | str, *keys: int | str) -> torch.Generator:
+    """A random generator on `device`, seeded by `keys`."""
     return torch.Generator(device).manual_seed(derive_seed(*keys))
 
 
 @dataclass(frozen=True)
-class RowGenerator:
+class RowRng:
     """Random numbers for the rows of a batch, of which this process may have but a part.
 
     A row's numbers hang on its place in the whole batch alone: what several processes draw, each for its own
@@ -40,11 +40,11 @@ class RowGenerator:
     views of each image, real images and as many made ones.
 
     Args:
-        generator: seeded alike in all processes; the numbers come on its device.
+        base: seeded alike in all processes; the numbers come on its device.
         shard: which rows this process has; None: all.
     """
 
-    generator: torch.Generator
+    base: torch.Generator
     shard: Shard | None = None
 
     def uniform(self, count: int, columns: int) -> Float[Tensor, "{count} {columns}"]:
@@ -58,5 +58,5 @@ class RowGenerator:
     def _own(self, draw: Callable[..., Tensor], count: int, columns: int) -> Tensor:
         shard = self.shard or Shard(count)
         groups = count // shard.rows
-        drawn = draw(groups, shard.total, columns, generator=self.generator, device=self.generator.device)
+        drawn = draw(groups, shard.total, columns, generator=self.base, device=self.base.device)
         return drawn[:, shard.first : shard.first + shard.rows].flatten(0, 1)

@@ -18,7 +18,7 @@ from anomaly_gan.errors import UserError
 from anomaly_gan.evaluation import FloatBatches
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.metrics.auroc import auroc
-from anomaly_gan.randomness import make_generator
+from anomaly_gan.randomness import make_rng
 from anomaly_gan.types import Images
 
 ROUNDS = 4
@@ -42,7 +42,7 @@ def validate(detector: AnomalyDetector, data: OneClassData, seed: int) -> dict[s
             f"validate=true needs held-out images, there are {len(data.calibration)}: "
             "set data.calibration_fraction=0.2 or so"
         )
-    generator = make_generator("cpu", seed, "validation")
+    rng = make_rng("cpu", seed, "validation")
     batches = [*FloatBatches(data.calibration_loader(), detector.device, "scoring held-out images")]
     normal = torch.cat([detector.score(batch) for batch in batches])
     images = torch.cat([batch.cpu() for batch in batches])
@@ -51,7 +51,7 @@ def validate(detector: AnomalyDetector, data: OneClassData, seed: int) -> dict[s
         scores = [
             detector.score(part.to(detector.device))
             for _ in range(ROUNDS)
-            for part in make(images, generator).split(data.evaluation_batch_size)
+            for part in make(images, rng).split(data.evaluation_batch_size)
         ]
         both = torch.cat([normal, *scores]).cpu().numpy().astype(np.float64)
         by_kind[kind] = auroc(both, np.arange(len(both)) >= len(normal))
@@ -64,24 +64,24 @@ def validate(detector: AnomalyDetector, data: OneClassData, seed: int) -> dict[s
     }
 
 
-def shuffled(images: Images, generator: Generator) -> Images:
+def shuffled(images: Images, rng: Generator) -> Images:
     """Each image with its quadrants in another order, none in its place."""
     height, width = (size // 2 for size in images.shape[-2:])
     quadrants = [images[:, :, y : y + height, x : x + width] for y in (0, height) for x in (0, width)]
     parts = torch.stack(quadrants, 1)  # [B, 4, C, H/2, W/2]
-    drawn = torch.randint(len(ORDERS), (len(images),), generator=generator)
+    drawn = torch.randint(len(ORDERS), (len(images),), generator=rng)
     order = torch.tensor(ORDERS)[drawn]
     a, b, c, d = parts[torch.arange(len(images))[:, None], order].unbind(1)
     return torch.cat([torch.cat([a, b], -1), torch.cat([c, d], -1)], -2)
 
 
-def mixed(images: Images, generator: Generator) -> Images:
+def mixed(images: Images, rng: Generator) -> Images:
     """Each image with a rectangle of another one in its place: a quarter to a half of the area."""
     made = images.clone()
     height, width = images.shape[-2:]
-    shift = int(torch.randint(1, len(images), (1,), generator=generator))
+    shift = int(torch.randint(1, len(images), (1,), generator=rng))
     for row, image in enumerate(made):
-        area, stretch, top, left = torch.rand(4, generator=generator).tolist()
+        area, stretch, top, left = torch.rand(4, generator=rng).tolist()
         side = (0.25 + 0.25 * area) ** 0.5
         ratio = 2 ** (stretch - 0.5)
         tall = min(height, round(height * side * ratio))

@@ -19,7 +19,7 @@ import kornia.augmentation as K
 import torch
 from torch import Tensor, nn
 
-from anomaly_gan.randomness import RowGenerator, make_generator
+from anomaly_gan.randomness import RowRng, make_rng
 from anomaly_gan.transforms.augment import Augment
 
 Transform = Callable[[Tensor], Tensor]
@@ -81,7 +81,7 @@ def gradient_verdict(transform: Transform, images: Tensor) -> str:
 
 def gradients() -> dict[str, dict[str, str]]:
     """gradcheck's verdicts with fixed draws, the colours always jittered: ours whole, kornia's by layer."""
-    generator = RowGenerator(make_generator("cpu", 0, "gradient"))
+    generator = RowRng(make_rng("cpu", 0, "gradient"))
     images = torch.rand(8, 3, 4, 4, dtype=torch.float64, generator=generator.generator)
     augment = Augment(jitter_probability=1.0)
     draws = augment.draw(len(images), generator)
@@ -112,7 +112,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
-    generator = RowGenerator(make_generator("cpu", 0, "benchmark"))
+    generator = RowRng(make_rng("cpu", 0, "benchmark"))
     shape = (arguments.batch, 3, arguments.side, arguments.side)
     images = torch.rand(shape, generator=generator.generator)
     augment = Augment()

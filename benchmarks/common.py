@@ -29,7 +29,7 @@ from anomaly_gan.cli.train import make_trainer
 from anomaly_gan.data.image_set import ImageSet, in_memory
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.methods.anomaly_gan import AnomalyGAN
-from anomaly_gan.randomness import make_generator
+from anomaly_gan.randomness import make_rng
 from anomaly_gan.results import machine, versions
 
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
@@ -46,7 +46,7 @@ class RandomImages(OneClassData):
 
     def load_train(self, normal_index: int) -> ImageSet:
         shape = (self.count, self.channels, self.image_size, self.image_size)
-        generator = make_generator("cpu", self.seed, "random images")
+        generator = make_rng("cpu", self.seed, "random images")
         images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
         return in_memory(images, torch.zeros(self.count).long(), "train", torch.arange(self.count))
 

@@ -16,7 +16,7 @@ from anomaly_gan import checkpoint
 from anomaly_gan.config import build
 from anomaly_gan.methods.anomaly_gan import AnomalyGAN
 from anomaly_gan.metrics.auroc import auroc
-from anomaly_gan.randomness import RowGenerator, make_generator
+from anomaly_gan.randomness import RowRng, make_rng
 from anomaly_gan.results import machine, versions
 from anomaly_gan.scoring.scores import anomaly_scores, make_bank
 from anomaly_gan.transforms.convert import to_float
@@ -31,13 +31,13 @@ def shared(detector: AnomalyGAN, draw: int) -> Views:
 
 def for_each_image(detector: AnomalyGAN, seed: int) -> Views:
     """CSI's way: flip and T drawn anew for every view."""
-    generator = make_generator("cpu", seed, "for each image")
+    generator = make_rng("cpu", seed, "for each image")
     augment = detector.views.scoring_augment
 
     def views(images: Tensor) -> Tensor:
         shifts, flipped = detector.views.shifts(images), detector.views.shifts(images.flip(3))
         flip = torch.rand(len(shifts), 1, 1, 1, generator=generator) < 0.5
-        return augment(torch.where(flip, flipped, shifts), augment.draw(len(shifts), RowGenerator(generator)))
+        return augment(torch.where(flip, flipped, shifts), augment.draw(len(shifts), RowRng(generator)))
 
     return views
 
@@ -67,7 +67,7 @@ def main() -> None:
     data = build(file.config["data"], "data", ("data",))
     data.setup()
     assert data.test is not None
-    some = torch.randperm(len(data.test), generator=make_generator("cpu", 0, "tested"))[: arguments.images]
+    some = torch.randperm(len(data.test), generator=make_rng("cpu", 0, "tested"))[: arguments.images]
     bank_images = to_float(data.train[range(min(arguments.images, len(data.train)))].images)
     tested = data.test[some.tolist()]
     anomalous = (tested.labels != data.normal_index).numpy()

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from anomaly_gan.allocator import keep_memory
 from anomaly_gan.networks.feature_extractor import FeatureExtractor
-from anomaly_gan.randomness import RowGenerator
+from anomaly_gan.randomness import RowRng
 from anomaly_gan.results import machine
 from anomaly_gan.transforms.augment import Augment
 
@@ -49,7 +49,7 @@ def plain(width: int, images: Tensor) -> Callable[[], None]:
             flipped = torch.where(flip, images.flip(3), images)
             views += [torch.rot90(flipped, k, (2, 3)) for k in range(4)]
         inputs = torch.cat(views)
-        inputs = (augment(inputs, augment.draw(len(inputs), RowGenerator(generator))) - 0.5) / 0.5
+        inputs = (augment(inputs, augment.draw(len(inputs), RowRng(generator))) - 0.5) / 0.5
         penultimate = network.body(inputs)
         embedding = F.normalize(network.projection_head(penultimate))
         similarity = embedding @ embedding.T / 0.5

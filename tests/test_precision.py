@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from anomaly_gan import Detector
 from anomaly_gan.losses import adversarial, contrastive, reconstruction
-from anomaly_gan.losses.adversarial import judge_made, judge_real, make_real
+from anomaly_gan.losses.adversarial import d_loss_made, d_loss_real, g_loss
 from anomaly_gan.losses.contrastive import nt_xent, shift_classification
 from anomaly_gan.losses.reconstruction import dissimilarity, latent_error, pixel_error
 from anomaly_gan.methods.raw_pixels import distance
@@ -28,7 +28,7 @@ from anomaly_gan.metrics.generator import RandomResNet18, extract
 from anomaly_gan.networks.blocks import normalise_spectrally
 from anomaly_gan.networks.feature_extractor import FeatureExtractor
 from anomaly_gan.networks.latent_discriminator import LatentDiscriminator
-from anomaly_gan.randomness import RowGenerator, make_generator
+from anomaly_gan.randomness import RowRng, make_rng
 from anomaly_gan.scoring import scores
 from anomaly_gan.scoring.scores import anomaly_scores, contributions, make_bank, most_similar, nearest
 from anomaly_gan.transforms.augment import Augment
@@ -69,7 +69,14 @@ def scored(function: Callable[..., Any]) -> Callable[..., Any]:
     return of_bank
 
 
-LOSSES = [nt_xent, among_everyone, shift_classification, judge_real, judge_made, make_real]
+LOSSES = [
+    nt_xent,
+    among_everyone,
+    shift_classification,
+    d_loss_real,
+    d_loss_made,
+    g_loss,
+]
 LOSSES += [pixel_error, dissimilarity, latent_error]
 ASKED, BANK = (normal(B, K, D), normal(B, K)), (normal(N, K, D), normal(N, K))
 CASES = {
@@ -78,7 +85,7 @@ CASES = {
     "shift_classification": Case(shift_classification, (normal(B, K), labels)),
     **{
         f"{loss.__name__} {form}": Case(loss, (normal(B),), (form,))
-        for loss in (judge_real, judge_made, make_real)
+        for loss in (d_loss_real, d_loss_made, g_loss)
         for form in ("non_saturating", "saturating", "hinge")
     },
     "pixel_error": Case(pixel_error, (normal(B, 3, 8, 8), normal(B, 3, 8, 8))),
@@ -237,7 +244,7 @@ def test_no_view_is_computed_in_half_precision_on_a_gpu(channels: int) -> None:
     views = ShiftedViews(Rotations(), Augment(blur=True))
     with autocast_of_a_gpu() as types:
         images = torch.rand(4, channels, 24, 24)
-        draws = views.augment.draw(16, RowGenerator(make_generator("cpu", 0)))
+        draws = views.augment.draw(16, RowRng(make_rng("cpu", 0)))
         views.apply(views.plain(images), draws.to(images.device))
     assert types.seen
     assert not set().union(*types.seen.values()) & HALF
@@ -252,8 +259,8 @@ def test_autocast_moves_no_bit_of_a_view(channels: int) -> None:
         return [
             views.plain(images),
             views.ensemble(images, 1, seed=0),
-            views.training(images, RowGenerator(make_generator("cpu", 0))),
-            change(images, RowGenerator(make_generator("cpu", 0))),
+            views.training(images, RowRng(make_rng("cpu", 0))),
+            change(images, RowRng(make_rng("cpu", 0))),
         ]
 
     expected = seen()

@@ -12,7 +12,7 @@ from anomaly_gan.device import choose, choose_precision
 from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.launch import started_outside
 from anomaly_gan.progress import Progress, track
-from anomaly_gan.randomness import derive_seed, make_generator
+from anomaly_gan.randomness import derive_seed, make_rng
 from anomaly_gan.results import machine, versions, write_atomically, write_csv
 from anomaly_gan.strategies import SharedBatch
 
@@ -25,8 +25,8 @@ def test_a_stream_is_a_function_of_its_keys_and_of_all_of_them() -> None:
         (0, "batches", 1, 0),
         (0, "step", 1, 1),
     ]
-    draws = [torch.rand(4, generator=make_generator("cpu", *key)) for key in keys]
-    again = [torch.rand(4, generator=make_generator("cpu", *key)) for key in keys]
+    draws = [torch.rand(4, generator=make_rng("cpu", *key)) for key in keys]
+    again = [torch.rand(4, generator=make_rng("cpu", *key)) for key in keys]
     assert all(torch.equal(a, b) for a, b in zip(draws, again, strict=True))
     assert len({tuple(draw.tolist()) for draw in draws}) == len(keys)
 

@@ -82,16 +82,16 @@ class GameHealth(pl.Callback):
 def health(step: Step) -> dict[str, float]:
     """How the games stand on one batch; `step` as for the lines of Algorithm 1."""
     networks, inliers, synthetic = step.networks, step.inliers(), step.synthetic()
-    judge = networks["discriminator"]
+    discriminator = networks["discriminator"]
     found = {
-        "discriminator_accuracy_real": accuracy(judge(inliers), real=True),
-        "discriminator_accuracy_synthetic": accuracy(judge(synthetic), real=False),
+        "discriminator_accuracy_real": accuracy(discriminator(inliers), real=True),
+        "discriminator_accuracy_synthetic": accuracy(discriminator(synthetic), real=False),
         "diversity": diversity(synthetic) / max(diversity(inliers), 1e-12),
     }
     if "encoder" in networks:
         encoded, latent_judge = networks["encoder"](inliers), networks["latent_discriminator"]
         found |= {
-            "discriminator_accuracy_reconstructed": accuracy(judge(step.reconstructed()), real=False),
+            "discriminator_accuracy_reconstructed": accuracy(discriminator(step.reconstructed()), real=False),
             "latent_discriminator_accuracy_drawn": accuracy(latent_judge(step.latents), real=True),
             "latent_discriminator_accuracy_encoded": accuracy(latent_judge(encoded), real=False),
             "encoded_mean": float(encoded.mean()),

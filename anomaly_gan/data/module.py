@@ -15,7 +15,7 @@ from anomaly_gan.data.decode import to_tensor
 from anomaly_gan.data.image_set import Batch, ImageSet
 from anomaly_gan.data.sampling import IterationBatches
 from anomaly_gan.errors import UserError, nearest
-from anomaly_gan.randomness import make_generator
+from anomaly_gan.randomness import make_rng
 from anomaly_gan.sharding import Shard
 from anomaly_gan.types import Labels
 
@@ -176,7 +176,7 @@ class OneClassData(LightningDataModule, ABC):
         distinct = first.unique()
         group = self.held_together(inliers, first)
         groups, sizes = group[distinct].unique(return_counts=True)
-        order = torch.randperm(len(groups), generator=make_generator("cpu", self.seed, "calibration"))[:-1]
+        order = torch.randperm(len(groups), generator=make_rng("cpu", self.seed, "calibration"))[:-1]
         wanted = round(self.calibration_fraction * len(distinct))
         before = sizes[order].cumsum(0) - sizes[order]
         held_out = groups[order[before < wanted]]

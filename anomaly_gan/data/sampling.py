@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import Sampler
 
-from anomaly_gan.randomness import make_generator
+from anomaly_gan.randomness import make_rng
 from anomaly_gan.sharding import Shard
 
 
@@ -51,7 +51,7 @@ class IterationBatches(Sampler[list[int]]):
             epoch, position = divmod(iteration, per_epoch)
             if epoch != drawn:
                 order = torch.randperm(
-                    self.size, generator=make_generator("cpu", self.seed, "batches", epoch)
+                    self.size, generator=make_rng("cpu", self.seed, "batches", epoch)
                 ).tolist()
                 drawn = epoch
             first = position * self.batch_size + self.shard.first

@@ -20,7 +20,7 @@ from anomaly_gan.export.formats import FORMATS, Outputs, Runner
 from anomaly_gan.export.graph import trace
 from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.progress import step
-from anomaly_gan.randomness import make_generator
+from anomaly_gan.randomness import make_rng
 from anomaly_gan.scoring.calibration import Threshold
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import RawImages
@@ -150,11 +150,11 @@ def _decides(found: Outputs, scores: Float[ndarray, " n"], threshold: Threshold)
 
 def probe_images(count: int, channels: int, image_size: int) -> RawImages:
     """Images to compare by, always the same: black, white, and noise from smooth to rough by turns."""
-    generator = make_generator("cpu", 0, "export probes")
+    rng = make_rng("cpu", 0, "export probes")
     noise = [torch.zeros(1, channels, 1, 1), torch.ones(1, channels, 1, 1)]
     for index in range(count - 2):
         side = min(2 ** (1 + index % 5), image_size)
-        noise.append(torch.rand(1, channels, side, side, generator=generator))
+        noise.append(torch.rand(1, channels, side, side, generator=rng))
     size = (image_size, image_size)
     images = [F.interpolate(part, size, mode="bilinear", align_corners=False) for part in noise]
     return (torch.cat(images) * 255).round().to(torch.uint8)

@@ -20,7 +20,7 @@ from anomaly_gan.networks.feature_extractor import FeatureExtractor
 from anomaly_gan.networks.modes import batch_norms, recalibrating
 from anomaly_gan.objectives import Step, resized
 from anomaly_gan.optimizers import Recipe
-from anomaly_gan.randomness import RowGenerator, derive_seed, make_generator
+from anomaly_gan.randomness import RowRng, derive_seed, make_rng
 from anomaly_gan.scoring.memory import MemoryBank
 from anomaly_gan.scoring.scores import (
     SMALLEST_MEAN_SHIFT_LOGIT,
@@ -143,7 +143,7 @@ class AnomalyGAN(PhasedDetector):
         self.latents_per_image = latents_per_image
         self.diff_augment = diff_augment
         self.seed = seed
-        self._generators: dict[tuple[str, str], torch.Generator] = {}
+        self._rngs: dict[tuple[str, str], torch.Generator] = {}
         self.image_size = image_size
         self.latent_size = networks.latent_size
         self.generator_side = networks.side(image_size) if makers else image_size
@@ -162,9 +162,7 @@ class AnomalyGAN(PhasedDetector):
 
     def make_step(self, batch: Batch) -> Step:
         images, shard = to_float(batch.images), self.shard_of(batch)
-        of_latents, of_step = (
-            RowGenerator(self._generator(purpose), shard) for purpose in ("latents", "step")
-        )
+        of_latents, of_step = (RowRng(self._rng(purpose), shard) for purpose in ("latents", "step"))
         return Step(
             networks=dict(self.networks.items()),
             images=images,
@@ -175,15 +173,15 @@ class AnomalyGAN(PhasedDetector):
             diff_augment=self.diff_augment,
             generator_side=self.generator_side,
             shard=shard,
-            generator=of_step,
+            rng=of_step,
         )
 
-    def _generator(self, purpose: str) -> torch.Generator:
+    def _rng(self, purpose: str) -> torch.Generator:
         """Seeded for this iteration; always the same object, which graphs that draw from it have to know."""
         key = (purpose, str(self.device))
-        if key not in self._generators:
-            self._generators[key] = torch.Generator(self.device)
-        return self._generators[key].manual_seed(derive_seed(self.seed, purpose, self.iteration))
+        if key not in self._rngs:
+            self._rngs[key] = torch.Generator(self.device)
+        return self._rngs[key].manual_seed(derive_seed(self.seed, purpose, self.iteration))
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         super().training_step(batch, batch_idx)
@@ -206,8 +204,8 @@ class AnomalyGAN(PhasedDetector):
 
     def draw_latents(self, count: int, *purpose: int | str) -> Latents:
         """`count` draws of N(0, I), [count, L], the same for the same seed and purpose on every device."""
-        generator = RowGenerator(make_generator("cpu", self.seed, *purpose))
-        return generator.normal(count, self.latent_size).to(self.device)
+        rng = RowRng(make_rng("cpu", self.seed, *purpose))
+        return rng.normal(count, self.latent_size).to(self.device)
 
     @torch.no_grad()
     def generate(self, count: int, *purpose: int | str) -> Images:

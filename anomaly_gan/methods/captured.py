@@ -1,8 +1,8 @@
 """A line of Algorithm 1 as one CUDA graph: a step of some hundred small kernels without their launches.
 
 A graph repeats what was recorded, on the same memory. So the batch is copied to where the recorded one lay,
-random numbers come from a generator that the graph knows and that is seeded anew in each iteration, and the
-learning rate is a number on the device.
+random numbers come from a random generator that the graph knows and that is seeded anew in each iteration,
+and the learning rate is a number on the device.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,15 +19,15 @@ WARM_UP = 3
 
 
 class Graph:
-    """What is recorded on a GPU; `torch.cuda.graph` with the generator that the recorded work draws from."""
+    """What is recorded on a GPU; `torch.cuda.graph` with the random generator that the work draws from."""
 
     pool: Any = None
     """The memory of all graphs: none of them needs what another one left there."""
 
-    def record(self, work: Callable[[], None], generator: torch.Generator) -> None:
+    def record(self, work: Callable[[], None], rng: torch.Generator) -> None:
         """Record what `work` does, without doing it."""
         self.graph = torch.cuda.CUDAGraph()
-        self.graph.register_generator_state(generator)
+        self.graph.register_generator_state(rng)
         torch.cuda.synchronize()
         with torch.cuda.graph(self.graph, pool=Graph.pool):
             work()
@@ -53,14 +53,14 @@ class CapturedStep:
         self.values: Tensor
 
     def __call__(self, step: Step) -> Terms:
-        """The function's numbers for `step`: of the shapes and with the generator of those before."""
+        """The function's numbers for `step`: of the shapes and with the random generator of those before."""
         self.calls += 1
         if self.calls <= WARM_UP:
             return self.function(step)
         if self.calls == WARM_UP + 1:
             # The memory from which every replay reads.
             self.step = replace(step, images=step.images.clone(), latents=step.latents.clone())
-            self.graph.record(self._work, step.generator.generator)
+            self.graph.record(self._work, step.rng.base)
         else:
             self.step.images.copy_(step.images)
             self.step.latents.copy_(step.latents)

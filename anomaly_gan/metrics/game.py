@@ -6,7 +6,7 @@ from anomaly_gan.types import Images, Latents, Logits
 
 
 def accuracy(logits: Logits, real: bool) -> float:
-    """Part of the inputs, in [0, 1], that a judge calls what they are: real where its logit is positive."""
+    """Part of the inputs, in [0, 1], that a discriminator tells right: real where its logit is positive."""
     return float(((logits > 0) == real).float().mean())
 
 

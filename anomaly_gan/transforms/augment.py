@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from anomaly_gan.errors import UserError
-from anomaly_gan.randomness import RowGenerator
+from anomaly_gan.randomness import RowRng
 from anomaly_gan.transforms.color import (
     adjust_contrast,
     adjust_hsv,
@@ -122,9 +122,9 @@ class Augment:
         """The same with crops of that fraction of the image's area, before rounding to pixels."""
         return replace(self, crop_scale=(scale, scale))
 
-    def draw(self, count: int, generator: RowGenerator) -> AugmentDraws:
-        """Parameters for `count` images, on the generator's device."""
-        uniform = generator.uniform(count, 11 + 2 * _CROP_TRIALS)
+    def draw(self, count: int, rng: RowRng) -> AugmentDraws:
+        """Parameters for `count` images, on the rng's device."""
+        uniform = rng.uniform(count, 11 + 2 * _CROP_TRIALS)
         scalars, area, ratio = uniform.split([11, _CROP_TRIALS, _CROP_TRIALS], dim=1)
         jitter, order, brightness, contrast, saturation, hue, gray, blur, sigma = scalars[:, :9].unbind(1)
         low, high = self.crop_ratio

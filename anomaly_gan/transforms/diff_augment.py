@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from anomaly_gan.randomness import RowGenerator
+from anomaly_gan.randomness import RowRng
 from anomaly_gan.transforms.color import per_pixel
 from anomaly_gan.types import Images
 
@@ -29,19 +29,19 @@ class DiffAugment:
 
     changes: Sequence[Change] = ()
 
-    def __call__(self, images: Images, generator: RowGenerator) -> Images:
+    def __call__(self, images: Images, rng: RowRng) -> Images:
         """[B, C, H, W] in [0, 1] -> the same shape; colours may leave the range.
 
-        `generator` is on the images' device.
+        `rng` is on the images' device.
         """
         functions = {"color": _color, "translation": _translation, "cutout": _cutout}
         for change in self.changes:
-            images = functions[change](images, generator)
+            images = functions[change](images, rng)
         return images
 
 
-def _color(images: Images, generator: RowGenerator) -> Images:
-    brightness, saturation, contrast = generator.uniform(len(images), 3).to(images.dtype).unbind(1)
+def _color(images: Images, rng: RowRng) -> Images:
+    brightness, saturation, contrast = rng.uniform(len(images), 3).to(images.dtype).unbind(1)
     images = images + per_pixel((brightness - 0.5) / 2)  # half a unit of the range [-1, 1]
     grey = images.mean(dim=1, keepdim=True)
     images = grey + (images - grey) * per_pixel(2 * saturation)
@@ -49,12 +49,12 @@ def _color(images: Images, generator: RowGenerator) -> Images:
     return mean + (images - mean) * per_pixel(contrast + 0.5)
 
 
-def _translation(images: Images, generator: RowGenerator) -> Images:
+def _translation(images: Images, rng: RowRng) -> Images:
     batch, _, height, width = images.shape
     largest = [round(side * _LARGEST_SHIFT) for side in (height, width)]
     y, x = (
         (uniform * (2 * most + 1)).long()
-        for uniform, most in zip(generator.uniform(batch, 2).unbind(1), largest, strict=True)
+        for uniform, most in zip(rng.uniform(batch, 2).unbind(1), largest, strict=True)
     )
     padded = F.pad(images, (largest[1], largest[1], largest[0], largest[0]), value=0.5)
     rows = y[:, None] + torch.arange(height, device=images.device)  # [B, H]
@@ -66,9 +66,9 @@ def _translation(images: Images, generator: RowGenerator) -> Images:
     )
 
 
-def _cutout(images: Images, generator: RowGenerator) -> Images:
+def _cutout(images: Images, rng: RowRng) -> Images:
     batch, _, height, width = images.shape
-    centres = generator.uniform(batch, 2).unbind(1)
+    centres = rng.uniform(batch, 2).unbind(1)
     kept_along = []
     for side, centre in zip((height, width), centres, strict=True):
         length = round(side * _CUTOUT_SIDE)

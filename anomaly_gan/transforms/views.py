@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from anomaly_gan.randomness import RowGenerator, make_generator
+from anomaly_gan.randomness import RowRng, make_rng
 from anomaly_gan.transforms.augment import Augment, AugmentDraws, repeat_rows
 from anomaly_gan.transforms.color import per_pixel
 from anomaly_gan.transforms.geometry import Resized
@@ -57,15 +57,15 @@ class ShiftedViews:
         """From now on T is compiled at its first use in training, once for each size of batch."""
         self.apply = torch.compile(self.augment.__call__, dynamic=False)
 
-    def training(self, images: Images, generator: RowGenerator) -> Views:
+    def training(self, images: Images, rng: RowRng) -> Views:
         """Two views of every shift of every image, flip and T drawn for each: [B, ...] -> [2*K*B, ...].
 
         Rows: the first view's K*B (shift-major), then the second view's. A flip is one draw per image and
-        view, shared by its shifts, as in CSI. `generator` is on the images' device.
+        view, shared by its shifts, as in CSI. `rng` is on the images' device.
         """
-        first, second = (self.shifts(_flip_half(images, generator)) for _ in range(2))
+        first, second = (self.shifts(_flip_half(images, rng)) for _ in range(2))
         views = torch.cat([first, second])
-        return self.apply(views, self.augment.draw(len(views), generator))
+        return self.apply(views, self.augment.draw(len(views), rng))
 
     def training_labels(self, batch: int, device: torch.device | str) -> Labels:
         """The shift of each row of `training` for `batch` images: [2*K*B]."""
@@ -94,9 +94,9 @@ class ShiftedViews:
         if draw == 0 and self.first_draw == "centre":
             centre = self.scoring_augment.centre(shifts)
             return ScoringDraw(torch.zeros(shifts, dtype=torch.bool), centre, blurs=False)
-        generator = make_generator("cpu", seed, "ensemble", draw)
-        flip = torch.rand(shifts, generator=generator) < 0.5
-        draws = self.scoring_augment.draw(shifts, RowGenerator(generator))
+        rng = make_rng("cpu", seed, "ensemble", draw)
+        flip = torch.rand(shifts, generator=rng) < 0.5
+        draws = self.scoring_augment.draw(shifts, RowRng(rng))
         return ScoringDraw(flip, draws, bool(draws.blur.any()))
 
     def drawn(self, images: Images, draw: ScoringDraw) -> Views:
@@ -108,6 +108,6 @@ class ShiftedViews:
         return augment(views, draw.augment.to(images.device).repeat_rows(batch))
 
 
-def _flip_half(images: Images, generator: RowGenerator) -> Images:
-    flip: Tensor = generator.uniform(len(images), 1) < 0.5
+def _flip_half(images: Images, rng: RowRng) -> Images:
+    flip: Tensor = rng.uniform(len(images), 1) < 0.5
     return torch.where(per_pixel(flip), images.flip(3), images)

@@ -303,7 +303,7 @@ def test_weights_of_another_shape_are_refused(trained: Path, tmp_path: Path) -> 
         "os.system",
         "builtins.eval",
         "anomaly_gan.methods.phased.torch.load",
-        "anomaly_gan.methods.phased.make_generator",
+        "anomaly_gan.methods.phased.make_rng",
         "anomaly_gan.cli.main.run",
         "anomaly_gan.methods_of_mine.os.system",
         "anomaly_gan.methods.nothing.Here",

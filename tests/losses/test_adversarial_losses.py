@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from anomaly_gan.losses.adversarial import judge_made, judge_real, make_real
+from anomaly_gan.losses.adversarial import d_loss_made, d_loss_real, g_loss
 
 FORMS = ["non_saturating", "saturating", "hinge"]
-LOSSES = [judge_real, judge_made, make_real]
+LOSSES = [d_loss_real, d_loss_made, g_loss]
 
 
 def sigmoid(x: float) -> float:
@@ -25,34 +25,34 @@ def test_the_judge_maximises_equation_7(form: str) -> None:
     real, made = logits(), logits(5)
     printed = sum(math.log(sigmoid(x)) for x in real.tolist()) / 7
     printed += sum(math.log(1 - sigmoid(x)) for x in made.tolist()) / 5
-    assert (judge_real(real, form) + judge_made(made, form)).item() == pytest.approx(-printed, rel=1e-12)
+    assert (d_loss_real(real, form) + d_loss_made(made, form)).item() == pytest.approx(-printed, rel=1e-12)
 
 
 def test_the_saturating_maker_minimises_equation_7_to_the_letter() -> None:
     made = logits()
     printed = sum(math.log(1 - sigmoid(x)) for x in made.tolist()) / 7
-    assert make_real(made, "saturating").item() == pytest.approx(printed, rel=1e-12)
-    assert make_real(made, "saturating").item() == pytest.approx(-judge_made(made, "saturating").item())
+    assert g_loss(made, "saturating").item() == pytest.approx(printed, rel=1e-12)
+    assert g_loss(made, "saturating").item() == pytest.approx(-d_loss_made(made, "saturating").item())
 
 
 def test_the_non_saturating_maker_maximises_the_log_of_d() -> None:
     made = logits()
     expected = -sum(math.log(sigmoid(x)) for x in made.tolist()) / 7
-    assert make_real(made, "non_saturating").item() == pytest.approx(expected, rel=1e-12)
+    assert g_loss(made, "non_saturating").item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_hinge_losses_have_their_closed_forms() -> None:
     values = torch.tensor([-3.0, -1.0, -0.25, 0.0, 0.5, 1.0, 4.0], dtype=torch.float64)
-    assert judge_real(values, "hinge").item() == pytest.approx((4 + 2 + 1.25 + 1 + 0.5 + 0 + 0) / 7)
-    assert judge_made(values, "hinge").item() == pytest.approx((0 + 0 + 0.75 + 1 + 1.5 + 2 + 5) / 7)
-    assert make_real(values, "hinge").item() == pytest.approx(-1.25 / 7)
+    assert d_loss_real(values, "hinge").item() == pytest.approx((4 + 2 + 1.25 + 1 + 0.5 + 0 + 0) / 7)
+    assert d_loss_made(values, "hinge").item() == pytest.approx((0 + 0 + 0.75 + 1 + 1.5 + 2 + 5) / 7)
+    assert g_loss(values, "hinge").item() == pytest.approx(-1.25 / 7)
 
 
 @pytest.mark.parametrize("form", ["non_saturating", "saturating"])
 def test_a_judge_without_an_opinion_loses_log_2_on_each_side(form: str) -> None:
     nothing = torch.zeros(4)
-    assert judge_real(nothing, form).item() == pytest.approx(math.log(2))
-    assert judge_made(nothing, form).item() == pytest.approx(math.log(2))
+    assert d_loss_real(nothing, form).item() == pytest.approx(math.log(2))
+    assert d_loss_made(nothing, form).item() == pytest.approx(math.log(2))
 
 
 def after_a_step(loss, values: torch.Tensor, form: str) -> torch.Tensor:
@@ -64,19 +64,19 @@ def after_a_step(loss, values: torch.Tensor, form: str) -> torch.Tensor:
 @pytest.mark.parametrize("form", FORMS)
 def test_a_step_of_the_judge_raises_real_logits_and_lowers_made_ones(form: str) -> None:
     undecided = torch.linspace(-0.9, 0.9, 7, dtype=torch.float64)  # within the hinge's margins
-    assert (after_a_step(judge_real, undecided, form) > undecided).all()
-    assert (after_a_step(judge_made, undecided, form) < undecided).all()
+    assert (after_a_step(d_loss_real, undecided, form) > undecided).all()
+    assert (after_a_step(d_loss_made, undecided, form) < undecided).all()
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_step_of_the_maker_raises_the_logits_of_what_it_made(form: str) -> None:
     made = logits()
-    assert (after_a_step(make_real, made, form) > made).all()
+    assert (after_a_step(g_loss, made, form) > made).all()
 
 
 def test_the_maker_that_is_losing_learns_in_all_forms_but_the_saturating_one() -> None:
     lost = torch.full((1,), -20.0, dtype=torch.float64)
-    moved = {form: (after_a_step(make_real, lost, form) - lost).item() for form in FORMS}
+    moved = {form: (after_a_step(g_loss, lost, form) - lost).item() for form in FORMS}
     assert moved["non_saturating"] == pytest.approx(0.5, rel=1e-6)
     assert moved["hinge"] == pytest.approx(0.5)
     assert 0 < moved["saturating"] < 1e-8

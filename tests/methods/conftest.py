@@ -14,7 +14,7 @@ from anomaly_gan.methods.phased import PhaseSettings
 from anomaly_gan.networks.autoencoders import ResNet
 from anomaly_gan.objectives import Step
 from anomaly_gan.optimizers import Adam
-from anomaly_gan.randomness import RowGenerator, make_generator
+from anomaly_gan.randomness import RowRng, make_rng
 from anomaly_gan.sharding import Shard
 from anomaly_gan.transforms.augment import Augment
 from anomaly_gan.transforms.diff_augment import DiffAugment
@@ -89,7 +89,7 @@ def make_step() -> Callable[..., Step]:
     """A step of `detector` outside of a training: four inliers and h of their number, by `seed`."""
 
     def make(detector: AnomalyGAN, seed: int = 0, images: torch.Tensor | None = None) -> Step:
-        generator = make_generator("cpu", seed, "test")
+        generator = make_rng("cpu", seed, "test")
         side, count = detector.image_size, 4 * detector.latents_per_image
         if images is None:
             images = torch.rand(4, 1, side, side, generator=generator)
@@ -103,7 +103,7 @@ def make_step() -> Callable[..., Step]:
             diff_augment=detector.diff_augment,
             generator_side=detector.generator_side,
             shard=Shard(len(images)),
-            generator=RowGenerator(generator),
+            rng=RowRng(generator),
         )
 
     return make

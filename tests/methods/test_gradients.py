@@ -13,7 +13,7 @@ from anomaly_gan.networks.feature_extractor import FeatureExtractor
 from anomaly_gan.networks.generator import residual_generator
 from anomaly_gan.networks.modes import frozen
 from anomaly_gan.objectives import Step
-from anomaly_gan.randomness import RowGenerator
+from anomaly_gan.randomness import RowRng
 from anomaly_gan.sharding import Shard
 from anomaly_gan.transforms.augment import Augment, AugmentDraws
 from anomaly_gan.transforms.diff_augment import DiffAugment
@@ -67,7 +67,7 @@ class Problem:
             diff_augment=DiffAugment(),
             generator_side=16,
             shard=Shard(2),
-            generator=RowGenerator(torch.Generator().manual_seed(5)),
+            rng=RowRng(torch.Generator().manual_seed(5)),
         )
         with frozen([self.extractor]):
             return sum(objectives.synthetic_contrast(step).values())

@@ -26,7 +26,7 @@ from anomaly_gan.methods.phased import PhasedDetector, PhaseSettings
 from anomaly_gan.networks.modes import frozen
 from anomaly_gan.objectives import Step, feature
 from anomaly_gan.optimizers import SGD, Adam
-from anomaly_gan.randomness import RowGenerator
+from anomaly_gan.randomness import RowRng
 from anomaly_gan.sharding import Shard
 from anomaly_gan.transforms.augment import Augment
 from anomaly_gan.transforms.convert import to_float
@@ -209,7 +209,7 @@ class Toy(PhasedDetector):
             diff_augment=DiffAugment(),
             generator_side=16,
             shard=Shard(len(batch.images)),
-            generator=RowGenerator(torch.Generator()),
+            rng=RowRng(torch.Generator()),
         )
 
     def fit_scorer(self, normal: Any) -> None:
@@ -446,7 +446,7 @@ def test_what_an_iteration_draws_depends_on_seed_and_iteration_alone(make_detect
 
         def look(*_: Any) -> None:
             step = detector.make_step(batch)
-            found.append(torch.cat([step.latents.flatten(), step.generator.uniform(4, 1).flatten()]))
+            found.append(torch.cat([step.latents.flatten(), step.rng.uniform(4, 1).flatten()]))
 
         detector.on_train_batch_start = look  # type: ignore[method-assign]
         train(detector, 2, tmp_path)
@@ -771,7 +771,7 @@ def test_reconstruction_compares_each_image_with_its_own_reconstruction(make_det
     terms = objectives.reconstruction(make_step(detector, seed=1))
     step = make_step(detector, seed=1)
     made = detector.networks[G](detector.networks[E](step.images))
-    draws = step.views.augment.draw(8, step.generator)
+    draws = step.views.augment.draw(8, step.rng)
     views = step.views.augment(torch.cat([step.images, made]), draws)
     one = torch.nn.functional.normalize(detector.networks[F](views).embedding, dim=1)
     cosines = one[:4] @ one[4:].T
@@ -876,7 +876,7 @@ def test_the_feature_line_is_csi_over_the_shifted_views(make_detector, make_step
     detector = make_detector().eval()
     step, again = make_step(detector), make_step(detector)
     terms = feature(step)
-    views = detector.views.training(again.images, again.generator)
+    views = detector.views.training(again.images, again.rng)
     features = detector.networks[F](views)
     labels = torch.arange(4).repeat_interleave(4).repeat(2)
     assert len(views) == 2 * 4 * 4

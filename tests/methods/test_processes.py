@@ -23,7 +23,7 @@ from anomaly_gan.errors import UserError
 from anomaly_gan.launch import in_processes
 from anomaly_gan.methods.phased import PhasedDetector
 from anomaly_gan.networks.modes import batch_norms
-from anomaly_gan.randomness import RowGenerator
+from anomaly_gan.randomness import RowRng
 from anomaly_gan.sharding import Shard
 
 ITERATIONS = 20
@@ -120,11 +120,11 @@ def test_what_a_process_complains_of_is_said_and_the_others_do_not_wait(tmp_path
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_shards_draw_together_what_one_process_draws(processes: int) -> None:
     total, groups, columns = 7, 3, 2
-    whole = RowGenerator(torch.Generator().manual_seed(0)).normal(groups * total, columns)
+    whole = RowRng(torch.Generator().manual_seed(0)).normal(groups * total, columns)
     parts = []
     for process in range(processes):
         shard = Shard(total, process, processes)
-        drawn = RowGenerator(torch.Generator().manual_seed(0), shard).normal(groups * shard.rows, columns)
+        drawn = RowRng(torch.Generator().manual_seed(0), shard).normal(groups * shard.rows, columns)
         parts.append(drawn.view(groups, shard.rows, columns))
     assert torch.equal(torch.cat(parts, dim=1).flatten(0, 1), whole)
     assert sum(Shard(total, process, processes).weight for process in range(processes)) == processes

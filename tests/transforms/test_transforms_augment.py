@@ -8,12 +8,12 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from anomaly_gan.errors import UserError
-from anomaly_gan.randomness import RowGenerator
+from anomaly_gan.randomness import RowRng
 from anomaly_gan.transforms.augment import Augment, AugmentDraws
 
 
-def generator(seed: int = 0) -> RowGenerator:
-    return RowGenerator(torch.Generator().manual_seed(seed))
+def rng(seed: int = 0) -> RowRng:
+    return RowRng(torch.Generator().manual_seed(seed))
 
 
 def row(draws: AugmentDraws, n: int) -> AugmentDraws:
@@ -69,8 +69,8 @@ def naive(image: np.ndarray, draws: AugmentDraws, n: int, size: int) -> np.ndarr
 @pytest.mark.parametrize("output_size", [None, 5, 13])
 def test_augmentation_is_its_definition_pixel_by_pixel(channels, output_size):
     augment = Augment(output_size=output_size, gray_probability=0.4)
-    images = torch.rand(24, channels, 9, 9, dtype=torch.float64, generator=generator().generator)
-    draws = augment.draw(24, generator(1))
+    images = torch.rand(24, channels, 9, 9, dtype=torch.float64, generator=rng().base)
+    draws = augment.draw(24, rng(1))
     assert 0 < draws.jitter.sum() < 24
     assert 0 < draws.contrast_first.sum() < 24
     result = augment(images, draws)
@@ -84,10 +84,8 @@ def test_augmentation_is_its_definition_pixel_by_pixel(channels, output_size):
 @pytest.mark.parametrize("blur", [False, True])
 def test_gradient_of_the_whole_is_its_derivative(channels, blur):
     augment = Augment(blur=blur, output_size=5)
-    images = torch.rand(
-        4, channels, 3, 3, dtype=torch.float64, generator=generator().generator, requires_grad=True
-    )
-    draws = augment.draw(4, generator(1))
+    images = torch.rand(4, channels, 3, 3, dtype=torch.float64, generator=rng().base, requires_grad=True)
+    draws = augment.draw(4, rng(1))
     assert draws.jitter.any()
     assert torch.autograd.gradcheck(lambda x: augment(x, draws), images)
 
@@ -95,7 +93,7 @@ def test_gradient_of_the_whole_is_its_derivative(channels, blur):
 @pytest.mark.parametrize("blur", [False, True])
 def test_each_image_is_augmented_by_its_own_row_alone(blur):
     augment, images = Augment(blur=blur), torch.rand(12, 3, 24, 24)
-    draws = augment.draw(12, generator())
+    draws = augment.draw(12, rng())
     together = augment(images, draws)
     alone = torch.cat([augment(images[n : n + 1], row(draws, n)) for n in range(12)])
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
@@ -103,7 +101,7 @@ def test_each_image_is_augmented_by_its_own_row_alone(blur):
 
 def test_same_seed_same_draws_other_seed_others_and_the_global_generator_untouched():
     before = torch.get_rng_state()
-    first, again, other = (Augment(blur=True).draw(50, generator(seed)) for seed in (3, 3, 4))
+    first, again, other = (Augment(blur=True).draw(50, rng(seed)) for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)
     for field in fields(AugmentDraws):
         assert torch.equal(getattr(first, field.name), getattr(again, field.name))
@@ -124,7 +122,7 @@ def test_draws_that_change_nothing_give_the_image_back(side, channels):
         gray_probability=0.0,
     )
     images = torch.rand(8, channels, side, side)
-    draws = neutral.draw(8, generator())
+    draws = neutral.draw(8, rng())
     assert draws.jitter.all()
     # grid_sample's own coordinates round to about a millionth of a pixel unless the side is a power of two.
     tolerance = 1e-5 if side == 33 else 1e-6
@@ -137,7 +135,7 @@ def test_images_stay_in_range_under_the_strongest_settings(channels):
         brightness=1.0, contrast=1.0, saturation=1.0, hue=0.5, jitter_probability=1.0, blur=True
     )
     images = torch.rand(64, channels, 24, 24).mul(1.5).sub(0.25).clamp(0, 1)  # much black and white
-    result = augment(images, augment.draw(64, generator()))
+    result = augment(images, augment.draw(64, rng()))
     assert result.isfinite().all()
     assert result.min() >= 0
     assert result.max() <= 1
@@ -148,19 +146,19 @@ def test_gradient_is_finite_on_black_white_grey_and_eight_bit_images():
     images[:3] = torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1)
     images.requires_grad_()
     augment = Augment(jitter_probability=1.0)
-    augment(images, augment.draw(64, generator())).square().sum().backward()
+    augment(images, augment.draw(64, rng())).square().sum().backward()
     assert images.grad.isfinite().all()
 
 
 def test_channels_last_images_give_the_same_result():
     augment, images = Augment(blur=True), torch.rand(6, 3, 24, 24)
-    draws = augment.draw(6, generator())
+    draws = augment.draw(6, rng())
     result = augment(images.contiguous(memory_format=torch.channels_last), draws)
     torch.testing.assert_close(result, augment(images, draws), atol=1e-6, rtol=0)
 
 
 def test_draws_follow_their_rates_and_ranges():
-    draws = Augment(blur=True).draw(20_000, generator())
+    draws = Augment(blur=True).draw(20_000, rng())
     for flags, probability in (
         (draws.jitter, 0.8),
         (draws.contrast_first, 0.5),
@@ -186,7 +184,7 @@ def test_draws_follow_their_rates_and_ranges():
 
 
 def test_parameters_are_drawn_independently_of_each_other():
-    draws = Augment(blur=True).draw(20_000, generator())
+    draws = Augment(blur=True).draw(20_000, rng())
     columns = [getattr(draws, field.name).double() for field in fields(draws)]
     table = torch.cat([column.view(len(draws), -1) for column in columns], 1)
     correlation = torch.corrcoef(table.T).fill_diagonal_(0)
@@ -196,27 +194,27 @@ def test_parameters_are_drawn_independently_of_each_other():
 @pytest.mark.parametrize(("side", "blurs"), [(223, False), (224, True)])
 def test_images_are_blurred_from_224_pixels_on_unless_said_otherwise(side, blurs):
     images = torch.rand(4, 1, side, side)
-    draws = replace(Augment(blur=True).draw(4, generator()), blur=torch.tensor([True, True, False, True]))
+    draws = replace(Augment(blur=True).draw(4, rng()), blur=torch.tensor([True, True, False, True]))
     assert torch.equal(Augment()(images, draws), Augment(blur=blurs)(images, draws))
     assert not torch.equal(Augment()(images, draws), Augment(blur=not blurs)(images, draws))
 
 
 def test_no_image_is_blurred_where_blur_is_off():
-    assert not Augment(blur=False).draw(100, generator()).blur.any()
+    assert not Augment(blur=False).draw(100, rng()).blur.any()
 
 
 def test_fixed_crop_scale_fixes_the_area_and_nothing_else():
     augment = Augment(hue=0.3, output_size=8)
     fixed = augment.with_crop_scale(0.54)
     assert fixed == replace(augment, crop_scale=(0.54, 0.54))
-    draws, moving = fixed.draw(100, generator()), augment.draw(100, generator())
+    draws, moving = fixed.draw(100, rng()), augment.draw(100, rng())
     torch.testing.assert_close(draws.crop_area, torch.full((100, 10), 0.54))
     assert torch.equal(draws.hue, moving.hue)
     assert torch.equal(draws.crop_ratio, moving.crop_ratio)
 
 
 def test_repeated_draws_serve_consecutive_images():
-    draws = Augment().draw(3, generator())
+    draws = Augment().draw(3, rng())
     repeated = draws.repeat_rows(4)
     assert len(repeated) == 12
     for n in range(12):
@@ -228,7 +226,7 @@ def test_repeated_draws_serve_consecutive_images():
 def test_no_step_depends_on_the_values_of_its_input(blur):
     # Fake tensors have a shape and no values: reading one (a host synchronisation on a GPU) raises.
     augment, mode = Augment(blur=blur, output_size=20), FakeTensorMode()
-    drawn = augment.draw(4, generator())
+    drawn = augment.draw(4, rng())
     draws = AugmentDraws(*(mode.from_tensor(getattr(drawn, field.name)) for field in fields(drawn)))
     with mode:
         images = torch.rand(4, 3, 24, 24)
@@ -240,7 +238,7 @@ def test_no_step_depends_on_the_values_of_its_input(blur):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_autocast_changes_nothing(channels):
     augment, images = Augment(blur=True), torch.rand(8, channels, 24, 24)
-    draws = augment.draw(8, generator())
+    draws = augment.draw(8, rng())
     with torch.autocast("cpu", torch.bfloat16):
         result = augment(images, draws)
     assert torch.equal(result, augment(images, draws))
@@ -249,7 +247,7 @@ def test_autocast_changes_nothing(channels):
 def test_other_channel_counts_are_refused_with_the_remedy():
     augment = Augment()
     with pytest.raises(UserError, match="4 channels: convert them to RGB"):
-        augment(torch.rand(2, 4, 8, 8), augment.draw(2, generator()))
+        augment(torch.rand(2, 4, 8, 8), augment.draw(2, rng()))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from anomaly_gan.randomness import RowGenerator
+from anomaly_gan.randomness import RowRng
 from anomaly_gan.transforms.augment import Augment
 from anomaly_gan.transforms.shifts import Rotations
 from anomaly_gan.transforms.views import ShiftedViews
@@ -9,8 +9,8 @@ from anomaly_gan.transforms.views import ShiftedViews
 NEUTRAL = Augment(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), jitter_probability=0.0, gray_probability=0.0)
 
 
-def generator(seed: int = 0) -> RowGenerator:
-    return RowGenerator(torch.Generator().manual_seed(seed))
+def generator(seed: int = 0) -> RowRng:
+    return RowRng(torch.Generator().manual_seed(seed))
 
 
 def make_views(augment: Augment | None = None) -> ShiftedViews:
