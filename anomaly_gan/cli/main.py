@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from anomaly_gan import __version__
+from anomaly_gan.terminal import outlive_readers
 
 COMMANDS = {
     "train": "learn what is normal from one class of images, score the test set, draw the findings",
@@ -53,6 +54,8 @@ def main() -> None:
     number of the signal that ended it.
     """
     arguments = sys.argv[1:]
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files alone; a notebook's backend may not be here
+    outlive_readers()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     if "-sc" in arguments[:1]:
