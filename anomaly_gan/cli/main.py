@@ -105,7 +105,8 @@ def run(command: str, arguments: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from anomaly_gan.cli import sweep
-    from anomaly_gan.cli.messages import check_values, explain, with_minutes, without_nulls
+    from anomaly_gan.cli.arguments import overrides
+    from anomaly_gan.cli.messages import check_values, explain
     from anomaly_gan.errors import UserError
     from anomaly_gan.lifetime import Stopped, listening
 
@@ -149,12 +150,10 @@ def run(command: str, arguments: list[str]) -> int:
     job.__module__ = "anomaly_gan.cli"  # Hydra names the job after the task's module
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here whole
     # For messages; a completion is installed for the program, whatever the command.
-    sys.argv = [
-        "anomaly-gan" if "-sc" in arguments else f"anomaly-gan {command}",
-        *with_minutes(without_nulls(command, arguments)),
-    ]
+    name = "anomaly-gan" if "-sc" in arguments else f"anomaly-gan {command}"
     application = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)
     try:
+        sys.argv = [name, *overrides(command, arguments)]
         with listening():
             application()
     except Stopped as stopped:
