@@ -13,6 +13,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from anomaly_gan.errors import UserError
 from anomaly_gan.lifetime import SIGNALS, Stopped, listening
+from anomaly_gan.terminal import outlive_readers
 
 NOT_FOUND = -1
 
@@ -93,6 +94,7 @@ def _work(
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
+    outlive_readers()
     try:
         with listening():
             function(*arguments)

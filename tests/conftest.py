@@ -1,6 +1,10 @@
 """Under test, every shape written in a signature is checked."""
 
+import os
+
 from jaxtyping import install_import_hook
+
+os.environ["MPLBACKEND"] = "agg"  # as the commands have it; matplotlib refuses what it does not know
 
 # Before anything of the package is imported.
 install_import_hook("anomaly_gan", "beartype.beartype")

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from anomaly_gan import __version__
+from anomaly_gan.terminal import outlive_readers
 
 COMMANDS = {
     "train": "learn what is normal from one class of images, score the test set, draw the findings",
@@ -53,6 +54,8 @@ def main() -> None:
     number of the signal that ended it.
     """
     arguments = sys.argv[1:]
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files alone; a notebook's backend may not be here
+    outlive_readers()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     if "-sc" in arguments[:1]:
@@ -102,7 +105,8 @@ def run(command: str, arguments: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from anomaly_gan.cli import sweep
-    from anomaly_gan.cli.messages import check_values, explain, with_minutes, without_nulls
+    from anomaly_gan.cli.arguments import overrides
+    from anomaly_gan.cli.messages import check_values, explain
     from anomaly_gan.errors import UserError
     from anomaly_gan.lifetime import Stopped, listening
 
@@ -146,12 +150,10 @@ def run(command: str, arguments: list[str]) -> int:
     job.__module__ = "anomaly_gan.cli"  # Hydra names the job after the task's module
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here whole
     # For messages; a completion is installed for the program, whatever the command.
-    sys.argv = [
-        "anomaly-gan" if "-sc" in arguments else f"anomaly-gan {command}",
-        *with_minutes(without_nulls(command, arguments)),
-    ]
+    name = "anomaly-gan" if "-sc" in arguments else f"anomaly-gan {command}"
     application = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)
     try:
+        sys.argv = [name, *overrides(command, arguments)]
         with listening():
             application()
     except Stopped as stopped:

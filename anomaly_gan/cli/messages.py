@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import MissingConfigException
+from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
@@ -18,6 +18,10 @@ from anomaly_gan.errors import UserError, nearest
 def explain(error: Exception, command: str, arguments: list[str]) -> str:
     """What is wrong with the configuration, and the remedy."""
     text = str(error)
+    if isinstance(error, OverrideParseException) and "=" in error.override:
+        key, _, value = error.override.partition("=")
+        quoted = f"\"{key}='{value}'\""
+        return f"{error.override}: cannot be read as key=value; put a value with signs in quotes: {quoted}"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={name}: there is no such {group}; {nearest(name, list(error.options))}"
@@ -33,7 +37,10 @@ def explain(error: Exception, command: str, arguments: list[str]) -> str:
         for group, _, name in (argument.partition("=") for argument in arguments):
             if group in groups(command) and name not in options(group):
                 return f"{group}={name}: there is no such {group}; {nearest(name, options(group))}"
-    return f"{text.split(chr(10))[0]}; settings are given as key=value"
+    remedy = "settings are given as key=value"
+    if any("${" in argument for argument in arguments):
+        remedy = "${...} stands for another setting, \\${ for the signs themselves"
+    return f"{text.split(chr(10))[0]}; {remedy}"
 
 
 def groups(command: str) -> dict[str, str | None]:
@@ -70,27 +77,22 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
 
 
-def without_nulls(command: str, arguments: list[str]) -> list[str]:
-    """`arguments` less those that set a group to null which is null anyway: to Hydra they are an error."""
-    idle = {f"{group}=null" for group, option in groups(command).items() if option is None}
-    return [argument for argument in arguments if argument not in idle]
-
-
-def with_minutes(arguments: list[str]) -> list[str]:
-    """`arguments` with a budget of time as the setting that it is: budget=10min is schedule.minutes=10."""
-    return [re.sub(r"^budget=([\d.]+)min$", r"schedule.minutes=\1", argument) for argument in arguments]
-
-
 def settings(command: str, arguments: list[str]) -> list[str]:
     """All settings and groups of `command` with the groups chosen in `arguments`, as they are written."""
+    config: Any = OmegaConf.to_container(composed(command, arguments))
+    del config["hydra"]
+    found = [path for path, _ in _values(config) if not path.endswith("_target_")]
+    return list(dict.fromkeys([*found, *groups(command)]))
+
+
+def composed(command: str, arguments: list[str]) -> DictConfig:
+    """The configuration of `command`, Hydra's own included, with the groups chosen in `arguments`."""
     of_command = groups(command)
     pairs = (argument.partition("=") for argument in arguments)
     chosen = [f"{key}={value}" for key, _, value in pairs if key in of_command and value in options(key)]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose(command, chosen)
-    found = [path for path, _ in _values(OmegaConf.to_container(config)) if not path.endswith("_target_")]
-    return list(dict.fromkeys([*found, *of_command]))
+        return compose(command, chosen, return_hydra_config=True)
 
 
 def _values(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from anomaly_gan.cli.arguments import as_override
 from anomaly_gan.cli.main import config_folder, program
 from anomaly_gan.cli.messages import explain
 from anomaly_gan.cli.sweep import run_in_process
@@ -54,7 +56,7 @@ def main(arguments: list[str]) -> int:
     if parsed.trials < 1:
         raise UserError(f"--trials={parsed.trials} must be at least 1")
     try:
-        return _search(parsed.settings, parsed.trials)
+        return _search([as_override(word, sweeps=True) for word in parsed.settings], parsed.trials)
     except (HydraException, OmegaConfBaseException) as error:
         fixed = [word for word in parsed.settings if "(" not in word and "," not in word]
         raise UserError(explain(error, "train", fixed)) from error
@@ -127,7 +129,7 @@ def distribution(override: Override) -> Any:
         if isinstance(swept.start, int) and isinstance(swept.end, int):
             return IntDistribution(swept.start, swept.end, log=log)
         return FloatDistribution(swept.start, swept.end, log=log)
-    values = [value.partition("=")[2] or value for value in override.sweep_string_iterator()]
+    values = list(override.sweep_string_iterator())
     if isinstance(swept, RangeSweep) and all(value.lstrip("-").isdecimal() for value in values):
         numbers = [int(value) for value in values]
         return IntDistribution(min(numbers), max(numbers), step=abs(int(swept.step)))
@@ -158,5 +160,5 @@ def _tell(study: Any, fixed: list[str], folder: Path) -> None:
     print(
         f"best of {len(trials)} trials: {100 * best.value:.1f}, held-out against pieced-together images\n"
         f"all of them: {os.path.relpath(folder / 'search.csv')}\n"
-        f"to train with it:\n  {program()} train {' '.join(settings)}"
+        f"to train with it:\n  {program()} train {shlex.join(settings)}"
     )

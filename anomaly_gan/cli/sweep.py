@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from anomaly_gan.cli.arguments import as_override
 from anomaly_gan.lifetime import END_WITH, SIGNALS
 from anomaly_gan.results import FAILED_FILE, RESULT_FILE, RunResult, write_atomically
 
@@ -70,7 +72,8 @@ def all_classes(*, _root_: DictConfig) -> str:
     config: Any = OmegaConf.to_container(_root_.data, resolve=True)
     data = build(config | {"normal_class": 0}, "data", ("data",))  # any: each has its turn
     data.discover()
-    return ",".join(f"'{name}'" for name in data.can_be_normal())
+    names = [QuotedString(name, Quote.single) for name in data.can_be_normal()]
+    return ",".join(name.with_quotes() for name in names)
 
 
 class Sweep(Callback):
@@ -87,7 +90,11 @@ class Sweep(Callback):
         Sweep.folder = Path(config.hydra.sweep.dir)
         Sweep.folder.mkdir(parents=True, exist_ok=True)
         (Sweep.folder / STATES_FILE).write_text("")
-        swept = [f"{key}={values}" for key, values in (config.hydra.sweeper.params or {}).items()]
+        params = config.hydra.sweeper.params or {}
+        swept = [as_override(f"{key}={values}", sweeps=True) for key, values in params.items()]
+        for override in swept:  # as if they were given: the sweeper reads them after this
+            key, _, values = override.partition("=")
+            params[key] = values
         parsed = OverridesParser.create().parse_overrides([*swept, *config.hydra.overrides.task])
         axes = {override.key_or_group: override for override in parsed if override.is_sweep_override()}
         if all(axis.is_discrete_sweep() for axis in axes.values()):

@@ -129,6 +129,8 @@ def make_trainer(config: Mapping[str, Any], **more: Any) -> pl.Trainer:
     """
     for library in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    # A cluster's login node has it; said here, in fit, and by each Trainer anew.
+    warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
     if "SLURM_NTASKS" in os.environ and started_outside() is None:
         more = {"plugins": [LightningEnvironment()]} | more  # a job of one task, whose processes are ours
     settings = dict(config)

@@ -96,7 +96,7 @@ def refused(outcome, *words: str) -> None:
         (["train", "resume=nothing.ckpt"], ["nothing.ckpt", "last.ckpt"]),
         (["train", "trainer.precision=17"], ["precision"]),
         (["train", "method._target_=os.system"], ["os.system", "anomaly_gan"]),
-        (["train", "data=[digits"], ["[digits", "key=value"]),
+        (["train", "data=[digits"], ["data=[digits: ", "key=value", "quotes"]),
         (["train", "paths.runs=/dev/null/runs"], ["/dev/null"]),
         (["evaluate"], ["checkpoint"]),
         (["evaluate", "checkpoint=missing"], ["missing", "detector.ckpt"]),
@@ -118,7 +118,7 @@ def refused(outcome, *words: str) -> None:
         (["train", "method.views.shifts=null"], ["method.views.shifts=null", "block of settings"]),
         (["train", "method.optimizer=null"], ["method.optimizer=null", "block of settings"]),
         (["train", "method.optimizer=5"], ["method.optimizer=5", "block of settings"]),
-        (["train", "data=folder", "data.root=5"], ["data.root=5", "text"]),
+        (["train", "data=folder", "data.root=5"], ["data.root=5", "not a folder"]),
         (["train", "trainer.devices=1.5"], ["trainer: ", "devices", "int > 0"]),
         (["train", "trainer.accelerator=cpu", "trainer.devices=-1"], ["trainer: ", "devices", "int > 0"]),
         # Found by benchmarks/fuzz.py.

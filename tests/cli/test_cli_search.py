@@ -10,6 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from anomaly_gan.cli.arguments import as_override
+from anomaly_gan.cli.search import distribution
 
 pytest.importorskip("optuna", reason="Optuna is an extra: pip install 'anomaly-gan[search]'")
 
@@ -46,6 +50,12 @@ def test_what_cannot_be_searched_is_said_in_one_line(command, arguments, complai
     assert outcome.code == 2
     assert complaint in outcome.err
     assert len(outcome.err.strip().splitlines()) == 1
+
+
+def test_a_name_to_search_over_may_hold_any_sign() -> None:
+    given = as_override("data.root=a=b,c d", sweeps=True)
+    space = distribution(OverridesParser.create().parse_override(given))
+    assert space.choices == ("'a=b'", "'c d'")
 
 
 @pytest.mark.usefixtures("_signals_are_heeded")

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from anomaly_gan.cli import sizes
-from anomaly_gan.cli.messages import with_minutes
+from anomaly_gan.cli.arguments import overrides
 from anomaly_gan.cli.sizes import _two_digits, check_minutes
 from anomaly_gan.errors import UserError
 
@@ -111,6 +111,6 @@ def test_iterations_are_rounded_down_to_two_digits(value: float, rounded: int) -
 
 
 def test_a_budget_of_time_is_a_setting() -> None:
-    assert with_minutes(["budget=10min", "data=digits", "budget=fast"]) == [
+    assert overrides("train", ["budget=10min", "data=digits", "budget=fast"]) == [
         "schedule.minutes=10", "data=digits", "budget=fast",
     ]  # fmt: skip
