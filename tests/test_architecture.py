@@ -49,7 +49,7 @@ SHARED = {"randomness", "sharding", "distributed"}
         ("safe_load", set()),
         ("own_files", set()),
         ("losses", set()),
-        ("networks", set()),
+        ("networks", {"randomness"}),
         ("scoring", set()),
         ("metrics", set()),
         ("sharding", set()),
