@@ -38,14 +38,18 @@ def overrides(command: str, arguments: list[str]) -> list[str]:
     separate values, each taken so.
     """
     idle = {f"{group}=null" for group, option in groups(command).items() if option is None}  # errors to Hydra
-    given = [_with_minutes(argument) for argument in arguments if argument not in idle]
+    given = [argument for argument in arguments if argument not in idle]
     one = [as_override(argument) for argument in given]
     several = [as_override(argument, sweeps=True) for argument in given]
     return several if several != one and _sweeps(command, arguments) else one
 
 
 def as_override(argument: str, sweeps: bool = False) -> str:
-    """`argument` with the value of a path or name in Hydra's grammar; of a sweep, each of its values."""
+    """`argument` with the value of a path or name in Hydra's grammar; of a sweep, each of its values.
+
+    A budget of time is the setting that it stands for: budget=10min is schedule.minutes=10.
+    """
+    argument = re.sub(r"^budget=([\d.]+)min$", r"schedule.minutes=\1", argument)
     parts = re.fullmatch(r"((?:~|\+{0,2})([\w.]+)=)(.*)", argument, re.DOTALL)
     if parts is None or parts[2] not in TEXTS:
         return argument
@@ -73,11 +77,6 @@ def _quoted(key: str, text: str) -> str:
     if same or (key in NUMBERED and re.fullmatch(r"0|[1-9][0-9]*", text)):
         return text
     return QuotedString(text, Quote.single).with_quotes()
-
-
-def _with_minutes(argument: str) -> str:
-    """A budget of time as the setting that it is: budget=10min is schedule.minutes=10."""
-    return re.sub(r"^budget=([\d.]+)min$", r"schedule.minutes=\1", argument)
 
 
 def _sweeps(command: str, arguments: list[str]) -> bool:

@@ -222,3 +222,8 @@ def test_an_interpolation_that_leads_nowhere_is_told_how_to_be_a_text(command, w
     assert outcome.err.strip().endswith("\\${ for the signs themselves")
     outcome = command("predict", "checkpoint=missing", wrong.replace("$", "\\$"))
     assert outcome.err == f"anomaly-gan: {wrong}: no such file or folder\n"
+
+
+def test_minutes_are_a_setting_for_every_command_that_trains() -> None:
+    assert as_override("budget=10min", sweeps=True) == as_override("budget=10min") == "schedule.minutes=10"
+    assert as_override("budget=fast") == "budget=fast"
