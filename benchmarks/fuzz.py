@@ -36,6 +36,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from anomaly_gan.cli import main, predict, train
+from anomaly_gan.cli.installed import config_folder
 from anomaly_gan.data.decode import CorruptImage, decode
 from anomaly_gan.reporting import figures
 
@@ -247,7 +248,7 @@ def fuzz_images(cases: int, place: Path, detector: Path) -> tuple[Findings, Find
 def settings_of(command: str, words: Sequence[str]) -> list[str]:
     """The settings of a command that are to be tried."""
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(main.config_folder()), version_base="1.3"):
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = compose(command, list(words))
     keys = flat(OmegaConf.to_container(config))
     return [key for key in keys if not key.startswith(LEFT_OUT) and "_target_" not in key]

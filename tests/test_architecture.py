@@ -101,3 +101,26 @@ def test_an_installed_wheel_finds_its_configuration_from_any_folder(tmp_path: Pa
     assert (installed / "anomaly_gan" / "reporting" / "published_auroc.csv").exists()
     assert len(list((installed / "anomaly_gan" / "reporting" / "page").iterdir())) == 3
     assert not any(elsewhere.iterdir())
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    modules = {
+        ".".join(("anomaly_gan", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
+            ".__init__"
+        ): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    found = {
+        name: {
+            module
+            for imported in imports_of(path)
+            for module in (imported, imported.rpartition(".")[0])
+            if module in modules and module not in (name, "anomaly_gan")  # which imports when it is asked
+        }
+        for name, path in modules.items()
+    }
+    left = dict(found)
+    while free := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left, f"circles among {sorted(left)}"

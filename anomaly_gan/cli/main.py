@@ -7,14 +7,18 @@ import gc
 import importlib
 import io
 import os
-import re
-import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from anomaly_gan import __version__
+from anomaly_gan.cli.complaints import KEEPS_RUNS, complain, complain_of_files, complain_of_memory
+from anomaly_gan.cli.installed import config_folder
 from anomaly_gan.terminal import outlive_readers
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 COMMANDS = {
     "train": "learn what is normal from one class of images, score the test set, draw the findings",
@@ -30,9 +34,6 @@ COMMANDS = {
 PLAIN = ("search", "report", "compare")
 """The commands whose arguments are no configuration of their own."""
 
-KEEPS_RUNS = ("train", "evaluate")
-"""The commands that leave a run's folder."""
-
 USAGE = f"""anomaly-gan {__version__}: image anomaly detection learned from normal images only
 
 Commands
@@ -40,13 +41,6 @@ Commands
 
   anomaly-gan COMMAND --help   its settings and examples
   anomaly-gan --version"""
-
-
-def config_folder() -> Path:
-    """Where the configs are: inside an installed package, or at the top of a checkout."""
-    package = Path(__file__).parents[1]
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def main() -> None:
@@ -106,13 +100,12 @@ def run(command: str, arguments: list[str]) -> int:
 
     from anomaly_gan.cli import sweep
     from anomaly_gan.cli.arguments import overrides
-    from anomaly_gan.cli.messages import check_values, explain
-    from anomaly_gan.errors import UserError
+    from anomaly_gan.cli.messages import explain
     from anomaly_gan.lifetime import Stopped, listening
 
     if any(argument.startswith("hydra.sweep.") for argument in arguments):
         return complain("hydra.sweep: a sweep's folder is paths.runs=FOLDER and name=NAME in it")
-    codes = []
+    codes: list[int] = []
     began = False
     this_process = os.getpid()
     sweep.Sweep.folder = None
@@ -130,21 +123,7 @@ def run(command: str, arguments: list[str]) -> int:
             if os.getpid() == this_process:
                 print(told, flush=True)
             return told
-        try:
-            check_values(config, command)
-            codes.append(load(command).main(config, folder))
-        # Not raised through Hydra, which would say it twice; the other runs of a sweep go on.
-        except UserError as error:
-            codes.append(complain(str(error)))
-        except OmegaConfBaseException as error:
-            codes.append(complain(explain(error, command, arguments)))
-        except OSError as error:
-            codes.append(complain_of_files(error, command))
-        except (MemoryError, RuntimeError) as error:
-            codes.append(complain_of_memory(error))
-        finally:
-            if command in KEEPS_RUNS:
-                remove_if_empty(folder)
+        codes.append(attempt(command, arguments, config, folder))
         return None
 
     job.__module__ = "anomaly_gan.cli"  # Hydra names the job after the task's module
@@ -173,6 +152,38 @@ def run(command: str, arguments: list[str]) -> int:
     return max(codes, default=0)
 
 
+def attempt(command: str, arguments: list[str], config: "DictConfig", folder: Path) -> int:
+    """Do what a configuration says; the exit code.
+
+    What goes wrong is not raised through Hydra, which would say it twice; the other runs of a sweep go on.
+
+    Args:
+        command: which.
+        arguments: of it, for messages.
+        config: of it, not yet resolved.
+        folder: for what it leaves; removed again where that is nothing.
+    """
+    from omegaconf.errors import OmegaConfBaseException
+
+    from anomaly_gan.cli.messages import check_values, explain
+    from anomaly_gan.errors import UserError
+
+    try:
+        check_values(config, command)
+        return int(load(command).main(config, folder))
+    except UserError as error:
+        return complain(str(error))
+    except OmegaConfBaseException as error:
+        return complain(explain(error, command, arguments))
+    except OSError as error:
+        return complain_of_files(error, command)
+    except (MemoryError, RuntimeError) as error:
+        return complain_of_memory(error)
+    finally:
+        if command in KEEPS_RUNS:
+            remove_if_empty(folder)
+
+
 def load(command: str) -> ModuleType:
     """The module of `command`, with torch and Lightning.
 
@@ -186,19 +197,6 @@ def load(command: str) -> ModuleType:
         gc.enable()  # and not frozen: triton would complain at the end of what was never collected
 
 
-def program() -> str:
-    """How the command is called from the current folder: its name, or the path of its script.
-
-    `make` runs the script of an environment that nobody has activated.
-    """
-    if shutil.which("anomaly-gan"):
-        return "anomaly-gan"
-    script = Path(sys.executable).with_name("anomaly-gan")
-    if script.exists():
-        return os.path.relpath(script)
-    return f"{os.path.relpath(sys.executable)} -m anomaly_gan"
-
-
 def remove_if_empty(folder: Path) -> None:
     """Take away the folder of a run of which nothing came, and those above it that hold nothing else."""
     here = Path.cwd()
@@ -206,34 +204,6 @@ def remove_if_empty(folder: Path) -> None:
         if path == here or path in here.parents or not path.is_dir() or any(path.iterdir()):
             return
         path.rmdir()
-
-
-def complain(message: str) -> int:
-    """Say in one line what is wrong; the exit code for it."""
-    print(f"anomaly-gan: {' '.join(message.split())}", file=sys.stderr)
-    return 2
-
-
-def complain_of_files(error: OSError, command: str) -> int:
-    """Say in one line which file or folder of `command` cannot be used; the exit code for it."""
-    if error.strerror is None:  # not from the file system
-        raise error
-    place = f"{error.filename}: " if error.filename else ""
-    remedy = "; paths.runs=FOLDER chooses another place for runs" if command in KEEPS_RUNS else ""
-    return complain(f"{place}{error.strerror}{remedy}")
-
-
-def complain_of_memory(error: Exception) -> int:
-    """Say in one line that memory, here or of the device, did not suffice; the exit code for it."""
-    told = " ".join(str(error).split())
-    if not isinstance(error, MemoryError) and not re.search(
-        "out of memory|t allocate memory|overflowed", told
-    ):
-        raise error
-    return complain(
-        f"not enough memory ({told[:200] or 'none left'}); "
-        "try a smaller batch_size, width, data.image_size or scoring.chunk"
-    )
 
 
 def complete() -> None:

@@ -11,7 +11,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
-from anomaly_gan.cli.main import config_folder
+from anomaly_gan.cli.installed import config_folder
 from anomaly_gan.errors import UserError, nearest
 
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from anomaly_gan.allocator import keep_memory
 from anomaly_gan.checkpoint import NO_CALIBRATION
-from anomaly_gan.cli.main import complain
+from anomaly_gan.cli.complaints import complain
 from anomaly_gan.data.scan import scan
 from anomaly_gan.device import choose
 from anomaly_gan.durable import check_writable, replacing_text

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from anomaly_gan.cli.arguments import as_override
-from anomaly_gan.cli.main import config_folder, program
+from anomaly_gan.cli.installed import config_folder, program
 from anomaly_gan.cli.messages import explain
 from anomaly_gan.cli.sweep import run_in_process
 from anomaly_gan.errors import UserError

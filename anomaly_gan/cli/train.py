@@ -30,7 +30,7 @@ from anomaly_gan.callbacks.training_checkpoint import (
     read,
 )
 from anomaly_gan.checkpoint import build_method
-from anomaly_gan.cli.main import program
+from anomaly_gan.cli.installed import program
 from anomaly_gan.cli.sizes import check_minutes, choose_sizes, images_in_time
 from anomaly_gan.cli.sweep import sync_command
 from anomaly_gan.config import build_a

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from anomaly_gan.cli.arguments import TEXTS, as_override, overrides
-from anomaly_gan.cli.main import config_folder
+from anomaly_gan.cli.installed import config_folder
 
 ODD = 'a=b, c [x] {y} \'z "q" #~!&;'
 """What a folder may well be called."""

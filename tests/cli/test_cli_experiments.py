@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from anomaly_gan.cli.main import config_folder
+from anomaly_gan.cli.installed import config_folder
 from anomaly_gan.reporting.published import published
 
 EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))

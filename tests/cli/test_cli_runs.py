@@ -17,7 +17,8 @@ from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from anomaly_gan import checkpoint, runs
-from anomaly_gan.cli.main import COMMANDS, config_folder, program
+from anomaly_gan.cli.installed import config_folder, program
+from anomaly_gan.cli.main import COMMANDS
 from anomaly_gan.config import build
 from anomaly_gan.data.image_set import Batch
 from anomaly_gan.inference import Detector
