@@ -49,10 +49,10 @@ def finish(
     if rank() == 0:
         data = run.data
         normal = NormalImages.of(data.train.names, data.bank_loader(), data.channels, data.image_size)
-    if rank() == 0 and is_new:
-        # Not before its scores are known to be numbers.
-        file = run.folder / DETECTOR_FILE
-        checkpoint.save(file, run.detector, run.config, data.describe(), fitted.calibration, normal)
+        if is_new:
+            # Not before its scores are known to be numbers.
+            file = run.folder / DETECTOR_FILE
+            checkpoint.save(file, run.detector, run.config, data.describe(), fitted.calibration, normal)
     tested = with_raw_pixels(run, tested)
     if rank() > 0:
         return None
