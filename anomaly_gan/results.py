@@ -69,8 +69,8 @@ class RunResult:
     """The classes of the data set that can be normal, in its order; empty in results from before they were
     kept."""
     calibration: dict[str, Any] | None = None
-    """Of the primary score's threshold (`runs.calibration_entry`); null where no images were held out, and in
-    results written before it was kept."""
+    """Of the primary score's threshold (`runs.record.calibration_entry`); null where no images were held
+    out, and in results written before it was kept."""
     notes: list[str] = field(default_factory=list)
     """What the run warned of."""
     validation: dict[str, Any] | None = None

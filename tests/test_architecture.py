@@ -66,6 +66,8 @@ SHARED = {"randomness", "sharding", "distributed"}
         ("results", set()),
         ("demo", {"explanation", "inference", "reporting"}),
         ("export", {"checkpoint", "methods", "progress", "randomness", "scoring", "transforms"}),
+        ("runs", {"checkpoint", "data", "distributed", "evaluation", "explanation", "generation", "methods"}
+         | {"metrics", "reporting", "results", "scoring", "transforms", "validation"}),
         ("inference", {"checkpoint", "data", "explanation", "methods", "scoring", "transforms"}),
     ],
 )  # fmt: skip

@@ -40,17 +40,10 @@ def main(config: DictConfig, folder: Path) -> int:
     network = feature_network(**plain["generator_metrics"]) if detector.generates else None
     folder.mkdir(parents=True, exist_ok=True)
     result = runs.finish(
-        folder,
-        detector,
-        data,
-        trained_with,
-        iterations=file.data["iterations"],
-        trained_iterations=0,
-        seconds={},
-        curve=[],
+        runs.Run(folder, detector, data, trained_with),
+        runs.Training(iterations=file.data["iterations"]),
+        fitted=runs.Fitted(file.calibration),
         feature_network=network,
-        already_fitted=True,
-        calibration=file.calibration,
     )
     assert result is not None  # there is one process
     write_page(folder)

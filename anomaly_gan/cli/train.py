@@ -247,16 +247,15 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
         seconds = {"train": elapsed - sum(aside.values())} | aside
         detector.to(trainer.strategy.root_device)
         result = runs.finish(
-            folder,
-            detector,
-            data,
-            config,
-            iterations=data.iterations,
-            trained_iterations=data.iterations - data.start_iteration,
-            seconds=seconds,
-            curve=curve.points,
-            losses=losses.points,
-            notes=[*_skipped(detector), *(callbacks["health"].notes if "health" in callbacks else [])],
+            runs.Run(folder, detector, data, config),
+            runs.Training(
+                iterations=data.iterations,
+                iterations_here=data.iterations - data.start_iteration,
+                seconds=seconds,
+                curve=curve.points,
+                losses=losses.points,
+                notes=[*_skipped(detector), *(callbacks["health"].notes if "health" in callbacks else [])],
+            ),
             feature_network=network,
             log=partial(_log, trainer.loggers, folder),
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from anomaly_gan import durable, runs
+from anomaly_gan import durable, evaluation
 from anomaly_gan.callbacks.training_checkpoint import newest
 from anomaly_gan.data import digits, folder
 from anomaly_gan.data.image_set import Batch
@@ -130,7 +130,7 @@ def test_a_signal_while_images_are_read_or_scored_ends_the_command_in_one_line(
     )
     for arguments in (SHORT, ("evaluate", f"checkpoint={trained}")):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(runs, "score_test_set", ended)
+            patch.setattr(evaluation, "score_test_set", ended)
             outcome = command(*arguments)
         assert outcome.code == 143
         one_line(outcome, "ended by SIGTERM")

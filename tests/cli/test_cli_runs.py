@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from anomaly_gan import checkpoint, runs
+from anomaly_gan import checkpoint
 from anomaly_gan.cli.installed import config_folder, program
 from anomaly_gan.cli.main import COMMANDS
 from anomaly_gan.config import build
@@ -25,6 +25,7 @@ from anomaly_gan.inference import Detector
 from anomaly_gan.methods.phased import PhasedDetector
 from anomaly_gan.reporting import figures
 from anomaly_gan.results import RunResult
+from anomaly_gan.runs import draw
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -214,7 +215,7 @@ def test_a_bad_image_among_the_good_is_found_by_its_name(command, tmp_path: Path
 def test_explanations_left_out_because_they_take_long_are_said_with_the_remedy(
     command, trained: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, left_out: bool
 ) -> None:
-    monkeypatch.setattr(runs, "SECONDS_TO_EXPLAIN", seconds)
+    monkeypatch.setattr(draw, "SECONDS_TO_EXPLAIN", seconds)
     outcome = command("evaluate", f"checkpoint={trained}")
     assert outcome.code == 0, outcome.err
     (folder,) = Path("runs/evaluate").iterdir()
