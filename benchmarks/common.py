@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from anomaly_gan.checkpoint import build_method
 from anomaly_gan.cli.installed import config_folder
-from anomaly_gan.cli.train import make_trainer
+from anomaly_gan.cli.trainer import make_trainer
 from anomaly_gan.data.image_set import ImageSet, in_memory
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.methods.anomaly_gan import AnomalyGAN

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anomaly_gan.allocator import keep_memory
-from anomaly_gan.cli.train import make_trainer
+from anomaly_gan.cli.trainer import make_trainer
 from anomaly_gan.device import choose, choose_precision
 from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.launch import started_outside

@@ -1,10 +1,8 @@
 """anomaly-gan train."""
 
-import logging
 import os
 import time
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from math import prod
@@ -14,25 +12,17 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.plugins.environments import LightningEnvironment
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from anomaly_gan import runs
 from anomaly_gan.allocator import keep_memory
 from anomaly_gan.callbacks.learning_curve import LearningCurve
 from anomaly_gan.callbacks.loss_history import LossHistory
-from anomaly_gan.callbacks.training_checkpoint import (
-    FOLDER,
-    LAST,
-    WholeFiles,
-    newest,
-    next_iteration,
-    read,
-)
 from anomaly_gan.checkpoint import build_method
 from anomaly_gan.cli.installed import program
+from anomaly_gan.cli.resume import AUTO, checkpoint_to_resume, how_to_go_on, images_timed_before
 from anomaly_gan.cli.sizes import check_minutes, choose_sizes, images_in_time
 from anomaly_gan.cli.sweep import sync_command
+from anomaly_gan.cli.trainer import fit, make_trainer
 from anomaly_gan.config import build_a
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.device import choose_precision
@@ -49,10 +39,6 @@ from anomaly_gan.progress import is_first_process
 from anomaly_gan.reporting.report import write_page
 from anomaly_gan.results import RESULT_FILE, RunResult, write_atomically
 from anomaly_gan.scoring.calibration import check_rate
-from anomaly_gan.strategies import SharedBatch
-
-AUTO = "auto"
-"""`resume=auto`: go on from the checkpoint in the run's own folder, if there is one."""
 
 
 def main(config: DictConfig, folder: Path) -> int:
@@ -71,7 +57,7 @@ def main(config: DictConfig, folder: Path) -> int:
         try:
             return _run(plain, folder)
         except Stopped as stopped:
-            raise Stopped(stopped.number, _how_to_go_on(plain, folder)) from None
+            raise Stopped(stopped.number, how_to_go_on(plain, folder)) from None
 
 
 def _run(plain: dict[str, Any], folder: Path) -> int:
@@ -111,53 +97,6 @@ def _conclude(folder: Path) -> Path:
     return where
 
 
-def _how_to_go_on(config: dict[str, Any], folder: Path) -> str:
-    """What to say of a training that was ended."""
-    last = folder / FOLDER / LAST
-    if not last.is_file():
-        return " before anything was kept to go on from"
-    if config["resume"] == AUTO:
-        return "; the same command goes on from where it was"
-    return f"; the same command with resume={os.path.relpath(last)} goes on from where it was"
-
-
-def make_trainer(config: Mapping[str, Any], **more: Any) -> pl.Trainer:
-    """The Trainer of a group `trainer`.
-
-    Raises:
-        UserError: it cannot be used here.
-    """
-    for library in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    # A cluster's login node has it; said here, in fit, and by each Trainer anew.
-    warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
-    if "SLURM_NTASKS" in os.environ and started_outside() is None:
-        more = {"plugins": [LightningEnvironment()]} | more  # a job of one task, whose processes are ours
-    settings = dict(config)
-    settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
-    for ours in ("compile", "cuda_graphs"):
-        del settings[ours]
-    try:
-        trainer = pl.Trainer(
-            **settings,
-            **more,
-            max_epochs=1,  # one pass over a loader that has as many batches as the training
-            use_distributed_sampler=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            log_every_n_steps=1,
-        )
-        if trainer.world_size > 1 and "strategy" not in more:
-            return make_trainer(config, **more, strategy=SharedBatch())
-        trainer.strategy.checkpoint_io = WholeFiles()
-        # Of Lightning's handlers of signals, one speaks to other processes in the middle of whatever they do.
-        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as wrong:
-        raise UserError(f"trainer: {wrong}") from wrong
-    return trainer
-
-
 def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     """Train a detector and finish its run; of several processes that do so, the first gets the result.
 
@@ -175,50 +114,24 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
         config["trainer"]["precision"], config["trainer"]["accelerator"]
     )
     check_rate(config["threshold"]["false_positive_rate"])
-    data = build_a(OneClassData, config["data"], "data", ("data",))
-    if is_first_process():
-        for line in data.preview():
-            print(line)
-    data.setup()
-    if is_first_process() and data.batch_size < config["data"]["batch_size"]:
-        print(f"batch_size={data.batch_size}: by rule, all images that are trained on")
-    for name in {"image_size", "channels", "batch_size"} & config["data"].keys():
-        config["data"] = config["data"] | {name: getattr(data, name)}  # as it was chosen
+    config, data = _set_up_data(config)
     detector = _new_detector(config, data)
     # A file that cannot be used is refused now, not after the training.
     network = feature_network(**config["generator_metrics"]) if detector.generates else None
     if config["schedule"]["minutes"] is not None:
-        data.total_images = _timed_before(config, folder) or images_in_time(
+        data.total_images = images_timed_before(config, folder) or images_in_time(
             config, data, network, make_trainer, started
         )
         config = _with_images(config, data.total_images)
         detector = _new_detector(config, data)
     detector.save_hyperparameters(config, logger=False)  # a checkpoint says what it belongs to
-    resume = _checkpoint_to_resume(config, data, folder)
-    callbacks: dict[str, Any] = {
-        name: build_a(pl.Callback, callback, f"callbacks.{name}", ("callbacks",))
-        for name, callback in _block(config, "callbacks").items()
-    }
-    told = {"folder": str(folder), "start_iteration": data.start_iteration}
-    loggers = {
-        name: build_a(Logger, logger, f"logger.{name}", ("loggers",), **told)
-        for name, logger in _block(config, "logger").items()
-    }
-    trainer = make_trainer(
-        config["trainer"],
-        default_root_dir=folder,
-        callbacks=list(callbacks.values()),
-        logger=list(loggers.values()),
-    )
+    resume = checkpoint_to_resume(config, data, folder)
+    callbacks, trainer = _equip(config, folder, data)
+    root = trainer.strategy.root_device
     data.check_processes(trainer.world_size)
-    data.move_to(trainer.strategy.root_device)
+    data.move_to(root)
     assert isinstance(detector, PhasedDetector)
-    if config["trainer"]["compile"]:
-        detector.compile_networks()
-    if config["trainer"]["cuda_graphs"]:
-        if trainer.strategy.root_device.type != "cuda" or trainer.world_size > 1:
-            raise UserError("trainer.cuda_graphs=true: for a run on one GPU; leave it out here")
-        detector.capture_phases()
+    _speed_up(detector, config, trainer)
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(config))
@@ -226,39 +139,10 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     try:
         for logger in trainer.loggers:
             logger.log_hyperparams(config)
-        start = time.perf_counter()
-        with warnings.catch_warnings():
-            # Images in memory need no loader processes.
-            warnings.filterwarnings("ignore", ".*does not have many workers.*")
-            # It is: the loader starts at `data.start_iteration`.
-            warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
-            # Lightning's own use of torch, nothing of ours.
-            warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
-            # A run that was killed while it scored has nothing left to train.
-            warnings.filterwarnings("ignore", ".*Total length of `DataLoader` across ranks is zero.*")
-            trainer.fit(detector, datamodule=data, ckpt_path=resume, weights_only=True)
-        elapsed = time.perf_counter() - start
-        # A callback can be taken out by configuration (~callbacks.health).
-        curve = callbacks.get("learning_curve") or LearningCurve()
-        losses = callbacks.get("loss_history") or LossHistory()
-        aside = {"curve": curve.seconds}
-        if "pictures" in callbacks:
-            aside["pictures"] = callbacks["pictures"].seconds
-        seconds = {"train": elapsed - sum(aside.values())} | aside
-        detector.to(trainer.strategy.root_device)
-        result = runs.finish(
-            runs.Run(folder, detector, data, config),
-            runs.Training(
-                iterations=data.iterations,
-                iterations_here=data.iterations - data.start_iteration,
-                seconds=seconds,
-                curve=curve.points,
-                losses=losses.points,
-                notes=[*_skipped(detector), *(callbacks["health"].notes if "health" in callbacks else [])],
-            ),
-            feature_network=network,
-            log=partial(_log, trainer.loggers, folder),
-        )
+        training = _left(callbacks, fit(trainer, detector, data, resume), detector, data)
+        run = runs.Run(folder, detector.to(root), data, config)
+        log = partial(_log, trainer.loggers, folder)
+        result = runs.finish(run, training, feature_network=network, log=log)
         failed = False
     finally:
         close(trainer.loggers, failed)
@@ -266,20 +150,71 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     return result
 
 
+def _set_up_data(config: dict[str, Any]) -> tuple[dict[str, Any], OneClassData]:
+    """The data, loaded, and the configuration with what was chosen by rule; what is found is said."""
+    data = build_a(OneClassData, config["data"], "data", ("data",))
+    if is_first_process():
+        for line in data.preview():
+            print(line)
+    data.setup()
+    if is_first_process() and data.batch_size < config["data"]["batch_size"]:
+        print(f"batch_size={data.batch_size}: by rule, all images that are trained on")
+    by_rule = {"image_size", "channels", "batch_size"} & config["data"].keys()
+    return config | {"data": config["data"] | {name: getattr(data, name) for name in by_rule}}, data
+
+
+def _equip(config: dict[str, Any], folder: Path, data: OneClassData) -> tuple[dict[str, Any], pl.Trainer]:
+    """The callbacks, by their names in the configuration, and a trainer that has them and the loggers."""
+    callbacks: dict[str, Any] = {
+        name: build_a(pl.Callback, callback, f"callbacks.{name}", ("callbacks",))
+        for name, callback in _block(config, "callbacks").items()
+    }
+    told = {"folder": str(folder), "start_iteration": data.start_iteration}
+    loggers = [
+        build_a(Logger, logger, f"logger.{name}", ("loggers",), **told)
+        for name, logger in _block(config, "logger").items()
+    ]
+    more = {"default_root_dir": folder, "callbacks": list(callbacks.values()), "logger": loggers}
+    return callbacks, make_trainer(config["trainer"], **more)
+
+
+def _speed_up(detector: PhasedDetector, config: dict[str, Any], trainer: pl.Trainer) -> None:
+    """Compile networks and record phases as CUDA graphs, where that is asked for.
+
+    Raises:
+        UserError: graphs cannot be recorded here.
+    """
+    if config["trainer"]["compile"]:
+        detector.compile_networks()
+    if config["trainer"]["cuda_graphs"]:
+        if trainer.strategy.root_device.type != "cuda" or trainer.world_size > 1:
+            raise UserError("trainer.cuda_graphs=true: for a run on one GPU; leave it out here")
+        detector.capture_phases()
+
+
+def _left(
+    callbacks: dict[str, Any], elapsed: float, detector: PhasedDetector, data: OneClassData
+) -> runs.Training:
+    """What a training of `elapsed` seconds leaves beside the detector."""
+    # A callback can be taken out by configuration (~callbacks.health).
+    curve = callbacks.get("learning_curve") or LearningCurve()
+    losses = callbacks.get("loss_history") or LossHistory()
+    aside = {"curve": curve.seconds}
+    if "pictures" in callbacks:
+        aside["pictures"] = callbacks["pictures"].seconds
+    return runs.Training(
+        iterations=data.iterations,
+        iterations_here=data.iterations - data.start_iteration,
+        seconds={"train": elapsed - sum(aside.values())} | aside,
+        curve=curve.points,
+        losses=losses.points,
+        notes=[*_skipped(detector), *(callbacks["health"].notes if "health" in callbacks else [])],
+    )
+
+
 def _new_detector(config: dict[str, Any], data: OneClassData) -> AnomalyDetector:
     pl.seed_everything(config["seed"], verbose=False)  # of the initial weights
     return build_method(config["method"], data.describe())
-
-
-def _timed_before(config: dict[str, Any], folder: Path) -> int | None:
-    """How many images the process that this one goes on from found that it had time for."""
-    if config["resume"] is None:
-        return None
-    run = folder if config["resume"] == AUTO else Path(str(config["resume"])).expanduser().parent.parent
-    settings = run / "config.yaml"
-    if not settings.is_file():
-        return None
-    return int(OmegaConf.load(settings).schedule.total_images)
 
 
 def _with_images(config: dict[str, Any], total_images: int) -> dict[str, Any]:
@@ -315,36 +250,3 @@ def _skipped(detector: PhasedDetector) -> list[str]:
         f"{count} steps of line {phase!r} left out: their loss or gradient was not finite"
         for phase, count in detector.skipped.items()
     ]
-
-
-def _checkpoint_to_resume(config: dict[str, Any], data: OneClassData, folder: Path) -> Path | None:
-    """The checkpoint that `config` names, or with `resume=auto` the one in `folder`, if it is there.
-
-    `data` is told to start where it ends.
-
-    Raises:
-        UserError: there is none, it is damaged, or its run had other settings.
-    """
-    if config["resume"] is None:
-        return None
-    path = Path(str(config["resume"])).expanduser()
-    if config["resume"] == AUTO:
-        found = newest(folder)
-        if found is None:
-            return None
-        path = found
-    if not path.is_file():
-        raise UserError(f"resume={path}: no such file; give the checkpoints/last.ckpt in the folder of a run")
-    state = read(path)
-    before = state["hyper_parameters"]
-    for part in ("data", "method", "trainer"):
-        for key in config[part]:
-            if before[part].get(key) != config[part][key]:
-                raise UserError(
-                    f"resume={path}: its run had {part}.{key}={before[part].get(key)}, this one has "
-                    f"{config[part][key]}; give the same settings"
-                )
-    data.start_iteration = next_iteration(state)
-    if data.start_iteration >= data.iterations and config["resume"] != AUTO:
-        raise UserError(f"resume={path}: its run had finished its {data.iterations} iterations; evaluate it")
-    return path

@@ -1,5 +1,6 @@
 """What a finished run writes down: its result, and its scores image by image."""
 
+import shlex
 import sys
 from typing import Any
 
@@ -44,7 +45,7 @@ def record(run: Run, training: Training, found: Found) -> RunResult:
         config=dict(run.config),
         versions=versions(),
         machine=machine(),
-        command=" ".join(sys.argv),
+        command=shlex.join(sys.argv),
         generator=found.measured.generator,
         calibration=calibration,
         notes=_notes(run, training, found),

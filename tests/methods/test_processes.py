@@ -17,7 +17,7 @@ from torch import nn
 
 from anomaly_gan import distributed
 from anomaly_gan.checkpoint import build_method
-from anomaly_gan.cli.train import make_trainer
+from anomaly_gan.cli.trainer import make_trainer
 from anomaly_gan.data.digits import Digits
 from anomaly_gan.errors import UserError
 from anomaly_gan.launch import in_processes
@@ -133,7 +133,7 @@ def test_shards_draw_together_what_one_process_draws(processes: int) -> None:
 SCRIPT = """
 import torch
 from anomaly_gan.checkpoint import build_method
-from anomaly_gan.cli.train import make_trainer
+from anomaly_gan.cli.trainer import make_trainer
 from anomaly_gan.data.digits import Digits
 import json, sys
 

@@ -1,0 +1,68 @@
+"""Where a training goes on that was ended before its time."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from anomaly_gan.callbacks.training_checkpoint import FOLDER, LAST, newest, next_iteration, read
+from anomaly_gan.data.module import OneClassData
+from anomaly_gan.errors import UserError
+
+AUTO = "auto"
+"""`resume=auto`: go on from the checkpoint in the run's own folder, if there is one."""
+
+
+def how_to_go_on(config: dict[str, Any], folder: Path) -> str:
+    """What to say of a training that was ended."""
+    last = folder / FOLDER / LAST
+    if not last.is_file():
+        return " before anything was kept to go on from"
+    if config["resume"] == AUTO:
+        return "; the same command goes on from where it was"
+    return f"; the same command with resume={os.path.relpath(last)} goes on from where it was"
+
+
+def images_timed_before(config: dict[str, Any], folder: Path) -> int | None:
+    """How many images the process that this one goes on from found that it had time for."""
+    if config["resume"] is None:
+        return None
+    run = folder if config["resume"] == AUTO else Path(str(config["resume"])).expanduser().parent.parent
+    settings = run / "config.yaml"
+    if not settings.is_file():
+        return None
+    return int(OmegaConf.load(settings).schedule.total_images)
+
+
+def checkpoint_to_resume(config: dict[str, Any], data: OneClassData, folder: Path) -> Path | None:
+    """The checkpoint that `config` names, or with `resume=auto` the one in `folder`, if it is there.
+
+    `data` is told to start where it ends.
+
+    Raises:
+        UserError: there is none, it is damaged, or its run had other settings.
+    """
+    if config["resume"] is None:
+        return None
+    path = Path(str(config["resume"])).expanduser()
+    if config["resume"] == AUTO:
+        found = newest(folder)
+        if found is None:
+            return None
+        path = found
+    if not path.is_file():
+        raise UserError(f"resume={path}: no such file; give the checkpoints/last.ckpt in the folder of a run")
+    state = read(path)
+    before = state["hyper_parameters"]
+    for part in ("data", "method", "trainer"):
+        for key in config[part]:
+            if before[part].get(key) != config[part][key]:
+                raise UserError(
+                    f"resume={path}: its run had {part}.{key}={before[part].get(key)}, this one has "
+                    f"{config[part][key]}; give the same settings"
+                )
+    data.start_iteration = next_iteration(state)
+    if data.start_iteration >= data.iterations and config["resume"] != AUTO:
+        raise UserError(f"resume={path}: its run had finished its {data.iterations} iterations; evaluate it")
+    return path
