@@ -5,21 +5,18 @@ Nothing that is not certain is learned from.
 
 import os
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from anomaly_gan.data.decode import SUFFIXES
+from anomaly_gan.data.places import NORMAL_KEY, PLACES_TOLD, Place, Placed, counted, placed_in
 from anomaly_gan.data.scan import scan, some
-from anomaly_gan.data.words import ANOMALOUS, NORMAL, TEST, TRAIN, VALIDATION, plain
+from anomaly_gan.data.words import NORMAL, TEST, TRAIN, VALIDATION, plain
 from anomaly_gan.errors import UserError, nearest
 
 GOOD = "good"
 """Class of normal images where the folders do not say otherwise (MVTec AD's name)."""
-
-PLACES_TOLD = 8
-"""Sub-folders that a line names."""
 
 
 class Files(NamedTuple):
@@ -46,29 +43,6 @@ class Tree:
     """Which sub-folders are learned from and tested on, and what is left out, for a person, in lines."""
     left_out: list[str] = field(default_factory=list)
     """The last of these lines."""
-
-
-class Place(NamedTuple):
-    """What the folders above a file say of it."""
-
-    path: str
-    """The folder whose name decides, relative to the root."""
-    label: str
-    """Its name; "" where there is no folder below the root, or below that of the split."""
-    normal: bool | None
-    """Whether it is a word for normal images or for others; None: it is neither."""
-
-    @property
-    def key(self) -> str:
-        """The same for folders that mean the same class: all words for normal, and either case."""
-        return NORMAL_KEY if self.normal else self.label.casefold()
-
-
-NORMAL_KEY = "normal/"
-"""A slash is in no folder's name."""
-
-Placed = dict[str, Place]
-"""By name of the file."""
 
 
 def read_tree(root: Path, asked: int | str | None) -> Tree:
@@ -100,7 +74,7 @@ def read_tree(root: Path, asked: int | str | None) -> Tree:
     if splits and not train_folder:
         one = next(iter(splits.values()))
         raise UserError(f"{root} has a {one} folder but no train folder: put normal images in {root}/train")
-    images = _placed(found.images, train_folder, root)
+    images = placed_in(found.images, train_folder, root)
     if not images:
         where = root / train_folder
         unused = "".join(f"; {line}" for line in left_out)
@@ -109,7 +83,7 @@ def read_tree(root: Path, asked: int | str | None) -> Tree:
     if train_folder:
         test_folder = splits.get("test") or splits.get("val")
         if test_folder:
-            tested = _placed(found.images, test_folder, root)
+            tested = placed_in(found.images, test_folder, root)
             left_out += _other_folders(found.images, train_folder, test_folder, splits)
         else:
             left_out += _other_folders(found.images, train_folder, None, splits)
@@ -141,17 +115,17 @@ def _tree(images: Placed, tested: Placed, normal_keys: set[str], split: bool, le
     if split:
         others = [place for name, place in images.items() if train[name] != normal]
         if others:
-            left_out = [f"left out: {_counted(others)}: not of the normal class", *left_out]
+            left_out = [f"left out: {counted(others)}: not of the normal class", *left_out]
     else:
         tested = {name: place for name, place in images.items() if train[name] != normal}
     test = {name: class_of(place) for name, place in tested.items()}
     learned = [place for name, place in images.items() if train[name] == normal]
     several = len({*images.values(), *tested.values()}) > 1
-    told = [f"learned from: {_counted(learned)}"] if several else []
+    told = [f"learned from: {counted(learned)}"] if several else []
     for what, is_normal in (("normal", True), ("anomalous", False)):
         places = [place for name, place in tested.items() if (test[name] == normal) == is_normal]
         if places:
-            told.append(f"tested on, {what}: {_counted(places)}")
+            told.append(f"tested on, {what}: {counted(places)}")
     class_names = sorted({*train.values(), *test.values()}, key=lambda name: (name != GOOD, name))
     return Tree(
         class_names=tuple(class_names),
@@ -191,10 +165,10 @@ def _decide(images: Placed, tested: Placed, asked: int | str | None, where: Path
     certain = learnable & {NORMAL_KEY} or learnable
     if len(certain) == 1 and not (NORMAL_KEY in certain and "" in learnable):
         return certain
-    counted = _counted(images.values())
+    found = counted(images.values())
     if not learnable:
         raise UserError(
-            f"nothing normal to learn from in {where}: {counted}; put good images into a folder named "
+            f"nothing normal to learn from in {where}: {found}; put good images into a folder named "
             f"{GOOD}, or name the class that is normal: normal_class=NAME"
         )
     names = sorted(place.label for key, place in places.items() if key in learnable and place.label)
@@ -202,7 +176,7 @@ def _decide(images: Placed, tested: Placed, asked: int | str | None, where: Path
     everything_good = "" if NORMAL_KEY in learnable else f", normal_class={GOOD} from all of them"
     what = "both images and folders of images" if "" in learnable else "several folders of images"
     raise UserError(
-        f"{where} holds {what}, and nothing says which are normal: {counted}; {one}{everything_good}"
+        f"{where} holds {what}, and nothing says which are normal: {found}; {one}{everything_good}"
     )
 
 
@@ -238,38 +212,6 @@ def _splits(root: Path) -> dict[str, str]:
     return found
 
 
-def _placed(names: Iterable[str], below: str, root: Path) -> Placed:
-    """The files below the folder `below` of the root ("": the root itself), each with its place."""
-    prefix = f"{below}/" if below else ""
-    places: dict[str, Place] = {}
-    placed = {}
-    for name in names:
-        if name.startswith(prefix):
-            folder = os.path.dirname(name)
-            if folder not in places:
-                places[folder] = _place(folder[len(prefix) :], below, root)
-            placed[name] = places[folder]
-    return placed
-
-
-def _place(folder: str, below: str, root: Path) -> Place:
-    """What `folder`, a path below the folder `below`, says of the files in it."""
-    parts = folder.split("/") if folder else []
-    normal, anomalous = ([part for part in parts if plain(part) in words] for words in (NORMAL, ANOMALOUS))
-    if normal and anomalous:
-        raise UserError(
-            f"{root / below / folder} is named for normal images ({normal[0]}) and for others "
-            f"({anomalous[0]}): rename one of the folders"
-        )
-    if not parts:
-        return Place(below or ".", "", None)
-    label = (normal or anomalous or parts)[0]
-    path = "/".join(parts[: parts.index(label) + 1])
-    return Place(
-        f"{below}/{path}" if below else path, label, True if normal else False if anomalous else None
-    )
-
-
 def _other_folders(names: list[str], train: str, test: str | None, splits: dict[str, str]) -> list[str]:
     """What lies beside the two parts, in lines."""
     unused = Counter(name.split("/", 1)[0] if "/" in name else "." for name in names)
@@ -299,11 +241,6 @@ def _refuse_splits_below(images: Placed, root: Path) -> None:
                     f"{root}/{above} has a {part} folder of its own: give one data set, "
                     f"data.root={root}/{above}"
                 )
-
-
-def _counted(places: Iterable[Place]) -> str:
-    counts = Counter(place.path for place in places)
-    return some([f"{path} ({count})" for path, count in counts.items()], PLACES_TOLD)
 
 
 def contents(folder: Path, shown: int = 8) -> str:
