@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help demo table test lint clean
+.PHONY: help demo table test slow lint clean
 
 help:
 	@echo "make demo   train on real digits, draw what was found (under 4 minutes after set-up)"
 	@echo "make table  all ten digits x three ablations, ending in a page of tables and pictures (under 25 minutes)"
-	@echo "make test   the test suite, with coverage"
+	@echo "make test   the test suite, with coverage (under 10 minutes)"
+	@echo "make slow   the proofs that take longer: hundreds of kills and odd inputs, compiled networks, the GPU's protocol"
 	@echo "make lint   linter, formatter and type checker"
 	@echo "make clean  remove the environment and caches; runs/ and data/ stay"
 
@@ -19,7 +20,10 @@ table: $(INSTALLED)
 	$(BIN)/anomaly-gan train experiment=digits_table
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal --cov --cov-report=term --cov-fail-under=90
+
+slow: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n auto --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -23,6 +23,7 @@ def protocol(monkeypatch: pytest.MonkeyPatch):
     return gpu_protocol
 
 
+@pytest.mark.slow
 def test_it_trains_and_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     digits = load_digits()
     for split, rows in (("train", range(60)), ("test", range(60, 120))):

@@ -11,6 +11,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "arguments"),
     [("kills", ["--random", "1", "--aimed", "1"]), ("fuzz", ["--images", "100", "--settings", "15"])],

@@ -388,7 +388,7 @@ def test_a_sweep_that_is_ended_has_no_failed_run_and_goes_on(launcher: str, tmp_
     ]
     sweep = started(long, tmp_path, has_checkpoint(tmp_path))
     sweep.send_signal(signal.SIGTERM)
-    _, err = sweep.communicate(timeout=60)
+    _, err = sweep.communicate(timeout=240)
     assert sweep.returncode == 143, err
     assert "Traceback" not in err
     assert err.strip().splitlines()[-1].endswith("the same command goes on with the sweep")
@@ -401,7 +401,7 @@ def test_two_processes_end_together_and_go_on(tmp_path: Path) -> None:
     two += ["schedule.total_images=8000", "callbacks.learning_curve.at_iterations=[]"]
     process = started(two, tmp_path, has_checkpoint(tmp_path))
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=90)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 143, err
     (line,) = [line for line in err.strip().splitlines() if not line.startswith("training: ")]
     assert "ended by SIGTERM; the same command goes on" in line

@@ -70,7 +70,7 @@ def test_ctrl_c_ends_a_search_in_one_line_and_its_run_with_it(tmp_path: Path) ->
         assert time.monotonic() < deadline, "no checkpoint was written"
         time.sleep(0.05)
     os.killpg(search.pid, signal.SIGINT)  # as a terminal does
-    told = search.communicate(timeout=60)[1]
+    told = search.communicate(timeout=240)[1]
     assert search.returncode == 130
     assert told.splitlines()[-1] == "anomaly-gan: ended by SIGINT; the same command goes on with the search"
     assert "Traceback" not in told

@@ -183,5 +183,6 @@ def compile_and_compare(method: dict[str, Any], folder: Path) -> None:
     torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_compiled_networks_learn_the_same_and_keep_their_names(small_method, tmp_path: Path) -> None:
     in_processes(compile_and_compare, (small_method(ablation="full", every=1), tmp_path), 1)
