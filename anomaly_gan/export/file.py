@@ -103,6 +103,7 @@ def metadata(
         "image_size": data["image_size"],
         "channels": data["channels"],
         "resize": data["resize"],
+        "bits": data.get("bits", 16),
         "score": detector.primary,
         "threshold": None if threshold is None else threshold.value,
         "false_positive_rate": None if threshold is None else threshold.rate,
