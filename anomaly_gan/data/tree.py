@@ -82,11 +82,9 @@ def read_tree(root: Path, asked: int | str | None) -> Tree:
     tested: Placed = {}
     if train_folder:
         test_folder = splits.get("test") or splits.get("val")
+        left_out += _other_folders(found.images, train_folder, test_folder, splits)
         if test_folder:
             tested = placed_in(found.images, test_folder, root)
-            left_out += _other_folders(found.images, train_folder, test_folder, splits)
-        else:
-            left_out += _other_folders(found.images, train_folder, None, splits)
     else:
         _refuse_splits_below(images, root)
     outside = [place.path for place in tested.values() if not place.label]
