@@ -45,7 +45,7 @@ def record(run: Run, training: Training, found: Found) -> RunResult:
         config=dict(run.config),
         versions=versions(),
         machine=machine(),
-        command=shlex.join(sys.argv),
+        command=f"{sys.argv[0]} {shlex.join(sys.argv[1:])}",
         generator=found.measured.generator,
         calibration=calibration,
         notes=_notes(run, training, found),

@@ -192,6 +192,7 @@ def test_a_folder_and_its_runs_may_have_any_name(command, tmp_path: Path) -> Non
     assert (tmp_path / "a=b.csv").is_file()
 
 
+@pytest.mark.slow
 def test_the_runs_of_a_sweep_get_the_names_that_were_given(command, tmp_path: Path) -> None:
     for name in ("it's [1]", "1.50"):
         for split in ("train", "test"):

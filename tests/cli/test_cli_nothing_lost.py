@@ -72,6 +72,7 @@ def one_line(outcome, *words: str) -> None:
     assert all(word in line for word in words), line
 
 
+@pytest.mark.slow
 def test_a_run_ended_again_and_again_ends_as_one_that_nobody_ended(command, tmp_path: Path) -> None:
     whole = command(*FULL, "paths.runs=whole")
     assert whole.code == 0, whole.err
@@ -332,6 +333,7 @@ def test_a_full_file_system_leaves_the_checkpoint_before(tmp_path: Path) -> None
         subprocess.run(["umount", place], check=True)
 
 
+@pytest.mark.slow
 def test_the_result_is_written_last_of_all(command, tmp_path: Path) -> None:
     """Found by benchmarks/kills.py: a run with a result is finished, but its log had no test scores."""
 
@@ -375,6 +377,7 @@ def has_checkpoint(place: Path) -> Callable[[], bool]:
     return lambda: bool(list(place.rglob("last.ckpt")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["null", "local_parallel"])
 def test_a_sweep_that_is_ended_has_no_failed_run_and_goes_on(launcher: str, tmp_path: Path) -> None:
     long = [
@@ -396,6 +399,7 @@ def test_a_sweep_that_is_ended_has_no_failed_run_and_goes_on(launcher: str, tmp_
     assert newest(only_run(tmp_path / "runs")) is not None
 
 
+@pytest.mark.slow
 def test_two_processes_end_together_and_go_on(tmp_path: Path) -> None:
     two = [*SHORT, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
     two += ["schedule.total_images=8000", "callbacks.learning_curve.at_iterations=[]"]

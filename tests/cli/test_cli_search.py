@@ -20,6 +20,7 @@ pytest.importorskip("optuna", reason="Optuna is an extra: pip install 'anomaly-g
 TINY = ("debug=fast", "data.limit=null", "callbacks.learning_curve.at_iterations=[]")
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_and_ends_with_the_best_of_its_trials(command, tmp_path: Path) -> None:
     settings = (*TINY, "optimizer.learning_rate=tag(log, interval(1e-4, 1e-1))", "width=range(8,25,8)")
     for trials in ("1", "2"):

@@ -72,6 +72,7 @@ def test_a_reader_that_goes_away_is_no_error(
         assert told == ""
 
 
+@pytest.mark.slow
 def test_a_training_whose_readers_go_away_goes_on_to_its_end(tmp_path: Path) -> None:
     without_readers(tmp_path, TRAIN, "stdout", "stderr")
     told = without_readers(tmp_path, TRAIN, "stdout", lines=1)

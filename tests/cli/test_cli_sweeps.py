@@ -28,6 +28,7 @@ def folders(runs: Path) -> dict[str, Path]:
     return {path.name.partition("_seed")[0]: path for path in runs.iterdir() if "_seed" in path.name}
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_marked_and_the_others_go_on(command, tmp_path: Path) -> None:
     settings = (*TINY, "normal_class=99,3", "ablation=csi")
     first = command("train", "-m", *settings)
@@ -51,6 +52,7 @@ def test_a_run_that_fails_is_marked_and_the_others_go_on(command, tmp_path: Path
     assert len((found["99_csi"] / "FAILED").read_text().splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_ends_with_the_scores_of_one_that_is_not(tmp_path: Path) -> None:
     settings = ["debug=fast", "schedule.total_images=160", "callbacks.checkpoint.every_minutes=0"]
     arguments = [sys.executable, "-m", "anomaly_gan", "train", "-m", "ablation=full", "seed=0", *settings]
@@ -121,6 +123,7 @@ def holders(path: Path) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_runs_go_two_at_a_time_on_this_machine_and_dashboards_keep_them_apart(tmp_path: Path) -> None:
     settings = (*TINY, "launcher=local_parallel", "logger=wandb", "name=mine")
     outcome = tool(tmp_path, "train", "-m", *settings, "normal_class=99,3,4")

@@ -66,6 +66,7 @@ def train(folder: Path, methods: dict[str, dict[str, Any]], processes: int) -> N
 BATCH_SIZES = {"even": 8, "uneven": 7}
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(small_method, tmp_path: Path) -> None:
     beyond = {"latents_per_image": 2, "diff_augment": {
         "_target_": "anomaly_gan.transforms.diff_augment.DiffAugment",
