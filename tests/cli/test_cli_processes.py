@@ -62,6 +62,7 @@ def test_scores_of_two_processes_are_those_of_one_each_image_once(shared: Path, 
             assert float(row[name]) == pytest.approx(float(other[name]), rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_torchrun_starts_a_run(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     torchrun += ["--master-port", str(free_port())]
@@ -70,6 +71,7 @@ def test_torchrun_starts_a_run(tmp_path: Path) -> None:
     finished(only_run(tmp_path))
 
 
+@pytest.mark.slow
 def test_slurm_starts_a_run(tmp_path: Path) -> None:
     """As srun does: one process a task, told by the environment which it is."""
     slurm = {

@@ -60,6 +60,7 @@ def test_a_budget_sets_the_size_of_any_experiment(command, budget: str, images: 
     assert "budget=fast|standard|paper|10min" in header
 
 
+@pytest.mark.slow
 def test_a_run_sized_by_minutes_can_be_repeated_by_its_number_of_images(
     command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

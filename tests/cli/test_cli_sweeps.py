@@ -222,6 +222,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return programs
 
 
+@pytest.mark.slow
 def test_slurm_gets_one_array_job_and_a_failure_does_not_stop_the_rest(slurm: Path, tmp_path: Path) -> None:
     settings = ("launcher=slurm", "hydra.launcher.partition=gpu", "hydra.launcher.gpus_per_node=null")
     outcome = tool(tmp_path, "train", "-m", *TINY, *settings, "normal_class=99,3")

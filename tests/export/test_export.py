@@ -145,6 +145,7 @@ def test_a_file_names_no_path_of_the_machine_that_wrote_it(exported: Path) -> No
         assert str(path).encode() + b"/" not in content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "changes"),
     [
