@@ -135,6 +135,8 @@ class Folder(OneClassData):
         if not 0 < highest < 2**self.bits / 8:
             return None
         fitting = next(bits for bits in (10, 12, 14) if highest < 2**bits)
+        if fitting >= self.bits:  # dark pictures of a camera that is told
+            return None
         return (
             f"nearly black: the highest of {len(names)} 16-bit images' values is {highest:g} of "
             f"{2**self.bits - 1}, which is white: data.bits={fitting} makes {2**fitting - 1} white"

@@ -159,3 +159,10 @@ def test_the_rule_says_how_many_images_it_went_by(tmp_path: Path) -> None:
     for i in range(12):
         image(i).save(tmp_path / f"{i}.png")
     assert "become RGB (by rule; data.channels)" in "\n".join(folder(tmp_path).preview())
+
+
+def test_dark_pictures_of_a_camera_whose_bits_are_told_are_no_news(tmp_path: Path) -> None:
+    for i in range(3):
+        Image.fromarray(np.full((40, 40), 60 + i, np.uint16)).save(tmp_path / f"{i}.png")
+    assert "black" in "\n".join(folder(tmp_path).preview())
+    assert "black" not in "\n".join(folder(tmp_path, bits=10).preview())
