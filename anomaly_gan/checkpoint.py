@@ -1,4 +1,4 @@
-"""A trained detector in one file: weights, bank, and the configuration that rebuilds it."""
+"""A trained detector in one file: its scorer's tensors, and the configuration that rebuilds it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,24 +7,23 @@ from typing import Any
 
 import torch
 
-from anomaly_gan.config import build_a
+from anomaly_gan import before
+from anomaly_gan.build import build_scorer
 from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.errors import UserError
-from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.safe_load import safe_load, safe_save
+from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.scoring.calibration import Calibration, Threshold, check_rate
-
-METHOD_PARTS = ("methods", "networks", "transforms", "optimizers")
-"""The parts of the package that a method's configuration may name."""
 
 NO_CALIBRATION = (
     "no calibration: no normal images were held out; train anew with data.calibration_fraction=0.1"
 )
 
-FORMAT = "anomaly_gan detector 1"
+FORMAT = "anomaly_gan detector 2"
+FORMAT_BEFORE = "anomaly_gan detector 1"
 
 CONTENT: dict[str, dict[str, type]] = {
-    "config": {"data": dict, "method": dict, "ablation": dict, "seed": int},
+    "config": {"data": dict, "method": dict, "scoring": dict, "seed": int},
     "data": {
         "dataset": str,
         "normal_class": str,
@@ -54,20 +53,25 @@ class Checkpoint:
     normal: NormalImages | None = None
     """The images it learned from, to be shown; None in a file from before."""
 
-    def build(self) -> AnomalyDetector:
-        """The detector, on the CPU, in evaluation mode, ready to score.
+    @property
+    def method(self) -> str:
+        """The name of the method that it was trained by."""
+        return str(self.config["method"].get("name"))
+
+    def build(self) -> Scorer:
+        """The scorer, on the CPU, in evaluation mode, ready to score.
 
         Raises:
             UserError: the weights do not fit the configuration.
         """
-        detector = build_method(self.config["method"], self.data)
+        scorer = build_scorer(self.config, self.data)
         try:
-            detector.load_state_dict(self.state_dict)
+            scorer.load_state_dict(self.state_dict)
         except RuntimeError as mismatch:
             raise UserError(
                 f"{self.path}: its weights do not fit its configuration: damaged, or of another version"
             ) from mismatch
-        return detector.eval()
+        return scorer.eval()
 
     @property
     def false_positive_rate(self) -> float:
@@ -94,22 +98,9 @@ class Checkpoint:
         return self.calibration.threshold(score, check_rate(rate))
 
 
-def build_method(config: Mapping[str, Any], data: Mapping[str, Any]) -> AnomalyDetector:
-    """The untrained method that `config` describes, for the data set described by `data`."""
-    return build_a(
-        AnomalyDetector,
-        config,
-        "method",
-        METHOD_PARTS,
-        image_size=data["image_size"],
-        channels=data["channels"],
-        total_iterations=data["iterations"],
-    )
-
-
 def save(
     path: Path,
-    detector: AnomalyDetector,
+    scorer: Scorer,
     config: Mapping[str, Any],
     data: Mapping[str, Any],
     calibration: Calibration | None,
@@ -121,7 +112,7 @@ def save(
         "format": FORMAT,
         "config": dict(config),
         "data": dict(data),
-        "state_dict": {name: value.detach().cpu() for name, value in detector.state_dict().items()},
+        "state_dict": {name: value.detach().cpu() for name, value in scorer.state_dict().items()},
         "calibration": {name: torch.from_numpy(scores) for name, scores in held_out.items()},
         "normal": {"names": normal.names, "thumbnails": normal.thumbnails},
     }
@@ -144,8 +135,13 @@ def read(path: str | Path) -> Checkpoint:
     content = safe_load(
         path, f"checkpoint={path}: damaged, or not a checkpoint at all; give a run's detector.ckpt"
     )
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in (FORMAT, FORMAT_BEFORE):
         raise UserError(f"checkpoint={path}: not a detector of this package; give a run's detector.ckpt")
+    if content["format"] == FORMAT_BEFORE:
+        try:
+            content = _today(content)
+        except (AttributeError, LookupError, TypeError, ValueError) as other:
+            raise UserError(f"checkpoint={path}: damaged; give another detector.ckpt") from other
     lacking = _lacking(content)
     if lacking:
         raise UserError(f"checkpoint={path}: damaged: {lacking} is missing; give another detector.ckpt")
@@ -153,6 +149,17 @@ def read(path: str | Path) -> Checkpoint:
     calibration = Calibration.of({name: s.numpy() for name, s in held_out.items()}) if held_out else None
     normal = NormalImages(**content["normal"]) if "normal" in content else None
     return Checkpoint(path, content["config"], content["data"], content["state_dict"], calibration, normal)
+
+
+def _today(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier version wrote, in today's form; parts that are damaged stay as they are."""
+    config, state_dict = content.get("config"), content.get("state_dict")
+    translated = dict(content)
+    if isinstance(config, dict) and isinstance(config.get("method"), dict):
+        translated["config"] = before.today(config)
+    if isinstance(state_dict, dict):
+        translated["state_dict"] = before.state_today(state_dict)
+    return translated
 
 
 def _lacking(content: Mapping[str, Any]) -> str | None:

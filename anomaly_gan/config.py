@@ -1,7 +1,8 @@
 """From a configuration to objects: `_target_` names a class or function of this package, nothing else.
 
 Configurations travel in checkpoints, and a checkpoint may come from anybody. So, unlike Hydra's own
-`instantiate`, this reaches no name outside `anomaly_gan` and checks the kind of every plain value.
+`instantiate`, this reaches no name outside `anomaly_gan` and of methods that are installed and registered
+(`outside.py`), and checks the kind of every plain value.
 """
 
 import importlib
@@ -11,9 +12,13 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Union
 
+from anomaly_gan import outside
 from anomaly_gan.errors import UserError, nearest
 
 PACKAGE = "anomaly_gan"
+
+METHODS = "methods"
+"""The part of the package that installed packages may add to."""
 
 
 def build(config: Any, path: str, parts: tuple[str, ...], **extra: Any) -> Any:
@@ -59,6 +64,8 @@ def build_a(kind: type, config: Any, path: str, parts: tuple[str, ...], **extra:
 def _resolve(name: Any, path: str, parts: tuple[str, ...]) -> Any:
     module, _, attribute = str(name).rpartition(".")
     allowed = [f"{PACKAGE}.{part}" for part in parts]
+    if METHODS in parts:
+        allowed += outside.modules()
     if not any(f"{module}.".startswith(f"{part}.") for part in allowed):
         raise UserError(f"{path}._target_={name!r}: only names of {', '.join(allowed)} can be built here")
     try:

@@ -1,7 +1,7 @@
 """Scores of a whole test set, and what they are worth."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,16 +11,16 @@ from jaxtyping import Bool, Float, Int64
 from numpy import ndarray
 from torch.utils.data import DataLoader
 
+from anomaly_gan.batches import FloatBatches
 from anomaly_gan.data.image_set import Batch, ImageSet
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.distributed import agreed, gather_unknown, rank, world_size
 from anomaly_gan.errors import UserError
-from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.metrics.auroc import auroc
-from anomaly_gan.progress import track
+from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.scoring.calibration import Calibration
 from anomaly_gan.transforms.convert import to_float
-from anomaly_gan.types import Images, Scores
+from anomaly_gan.types import Scores
 
 SCORED_ALONE = 8
 """Held-out images that are scored once more, each alone."""
@@ -28,19 +28,6 @@ SCORED_ALONE = 8
 TIE, LEAST_TIE = 4.0, 1e-6
 """Scores are equal where they differ by no more than so many times what one image's scores differed by, or
 than this part of the largest score: some ten units in the last place of a float32."""
-
-
-@dataclass(frozen=True)
-class FloatBatches:
-    """A loader's images as float batches on `device`, with progress; can be iterated again."""
-
-    loader: DataLoader[Batch]
-    device: torch.device
-    description: str
-
-    def __iter__(self) -> Iterator[Images]:
-        for batch in track(self.loader, self.description, len(self.loader), "batches"):
-            yield to_float(batch.images.to(self.device))
 
 
 @dataclass(frozen=True)
@@ -59,13 +46,13 @@ class Scored:
         return {name: auroc(values, self.anomalous) for name, values in self.scores.items()}
 
 
-def fit_scorer(detector: AnomalyDetector, data: OneClassData) -> None:
-    """Let `detector` take what it needs from the normal training images."""
+def fit_scorer(scorer: Scorer, data: OneClassData) -> None:
+    """Let `scorer` take what it needs from the normal training images."""
     loader = data.bank_loader(rank(), world_size())
-    detector.fit_scorer(FloatBatches(loader, detector.device, "reading normal images"))
+    scorer.fit(FloatBatches(loader, scorer.device, "reading normal images"))
 
 
-def score_test_set(detector: AnomalyDetector, data: OneClassData) -> Scored | None:
+def score_test_set(scorer: Scorer, data: OneClassData) -> Scored | None:
     """Score the test part of `data`, each process a part of it; None where it has none.
 
     Raises:
@@ -73,10 +60,10 @@ def score_test_set(detector: AnomalyDetector, data: OneClassData) -> Scored | No
     """
     if data.test is None:
         return None
-    return _score(detector, data, "test", data.test, data.test_loader(rank(), world_size()))
+    return _score(scorer, data, "test", data.test, data.test_loader(rank(), world_size()))
 
 
-def score_held_out(detector: AnomalyDetector, data: OneClassData) -> Scored | None:
+def score_held_out(scorer: Scorer, data: OneClassData) -> Scored | None:
     """Score the normal images that were held out, each process a part of them; None where none were.
 
     Raises:
@@ -86,11 +73,11 @@ def score_held_out(detector: AnomalyDetector, data: OneClassData) -> Scored | No
     if not len(held_out):
         return None
     if len(held_out) < world_size():  # every process scores all of them
-        return _score(detector, data, "held-out", held_out, data.calibration_loader(), gather=False)
-    return _score(detector, data, "held-out", held_out, data.calibration_loader(rank(), world_size()))
+        return _score(scorer, data, "held-out", held_out, data.calibration_loader(), gather=False)
+    return _score(scorer, data, "held-out", held_out, data.calibration_loader(rank(), world_size()))
 
 
-def calibrate(detector: AnomalyDetector, held_out: Scored) -> Calibration:
+def calibrate(scorer: Scorer, held_out: Scored) -> Calibration:
     """The calibration by held-out images, such that one image has one decision, wherever it is asked for.
 
     Alone, or in a batch of another size, an image's score is not quite the same: sums are taken in another
@@ -100,7 +87,7 @@ def calibrate(detector: AnomalyDetector, held_out: Scored) -> Calibration:
     """
     count = min(SCORED_ALONE, len(held_out.images))
     rows = [row * len(held_out.images) // count for row in range(count)]
-    alone = [detector.score_all(to_float(held_out.images[[row]].images.to(detector.device))) for row in rows]
+    alone = [scorer.scores(to_float(held_out.images[[row]].images.to(scorer.device))) for row in rows]
     raised = {}
     for name, scores in held_out.scores.items():
         seen = np.abs(scores[rows] - _as_array(torch.cat([one[name] for one in alone]))).max()
@@ -109,7 +96,7 @@ def calibrate(detector: AnomalyDetector, held_out: Scored) -> Calibration:
 
 
 def _score(
-    detector: AnomalyDetector,
+    scorer: Scorer,
     data: OneClassData,
     what: Literal["test", "held-out"],
     images: ImageSet,
@@ -118,8 +105,8 @@ def _score(
 ) -> Scored:
     """Score `images`; `loader` brings this process's part of them, or all where nothing is to gather."""
     start = time.perf_counter()
-    batches = FloatBatches(loader, detector.device, f"scoring {what} images")
-    scored = [detector.score_all(batch) for batch in batches]
+    batches = FloatBatches(loader, scorer.device, f"scoring {what} images")
+    scored = [scorer.scores(batch) for batch in batches]
     scores = {}
     for name in scored[0]:
         values = torch.cat([batch[name] for batch in scored])

@@ -11,7 +11,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from anomaly_gan.data.normal_images import NormalImages
-from anomaly_gan.methods.base import AnomalyDetector
+from anomaly_gan.scoring.base import Neighbours, Scorer
 from anomaly_gan.scoring.calibration import Threshold
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import Images, RawImages
@@ -37,8 +37,11 @@ class Neighbour:
 
     name: str
     """Of its file, or its place in the data set."""
-    cosine: float
-    """Of the two images' embeddings, the mean over the shifts; in [-1, 1]."""
+    likeness: float
+    """How near it is, in the measure that `measure` names."""
+    measure: str
+    """Of `likeness`: "cosine" of the two images' embeddings, the mean over the shifts, in [-1, 1]; or
+    "distance" of their pixels."""
     picture: UInt8[ndarray, "side side channels"] | None
     """A thumbnail; None where the detector's file has none."""
 
@@ -74,7 +77,7 @@ class Explanation:
 
 
 def explain(
-    method: AnomalyDetector,
+    scorer: Scorer,
     images: RawImages,
     names: list[str],
     threshold: Threshold | None,
@@ -84,7 +87,7 @@ def explain(
     """Explain the primary score of each image; one image costs as much as scoring 81.
 
     Args:
-        method: trained, with its bank.
+        scorer: trained and fitted.
         images: uint8 [B, C, H, W], on its device.
         names: of the images.
         threshold: of the primary score; None: no decisions.
@@ -92,21 +95,21 @@ def explain(
         neighbours: how many normal images to show beside each.
     """
     for image, name in zip(to_float(images), names, strict=True):
-        yield _explain(method, image[None], name, threshold, normal, neighbours)
+        yield _explain(scorer, image[None], name, threshold, normal, neighbours)
 
 
 def _explain(
-    method: AnomalyDetector,
+    scorer: Scorer,
     image: Images,
     name: str,
     threshold: Threshold | None,
     normal: NormalImages | None,
     neighbours: int,
 ) -> Explanation:
-    score = method.score(image).double()
+    score = scorer.score(image).double()
     array = score.cpu().numpy()
-    insight = method.insight(image, neighbours)
-    reconstruction = _picture(method.reconstruct(image)) if method.reconstructs else None
+    made_of = scorer.attribution(image, neighbours)
+    reconstruction = _picture(scorer.reconstruct(image)) if scorer.reconstructs else None
     return Explanation(
         picture=_picture(image),
         name=name,
@@ -114,21 +117,16 @@ def _explain(
         p_value=None if threshold is None else float(threshold.p_values(array)[0]),
         anomalous=None if threshold is None else bool(threshold.anomalous(array)[0]),
         threshold=None if threshold is None else threshold.value,
-        heat=occlusion(method, image, score).cpu().numpy(),
-        per_shift={} if insight is None else {p: v[0].cpu().numpy() for p, v in insight.per_shift.items()},
-        typical={} if insight is None else {p: v.cpu().numpy() for p, v in insight.typical.items()},
-        neighbours=[]
-        if insight is None
-        else [
-            _neighbour(row, cosine, normal)
-            for row, cosine in zip(insight.row[0].tolist(), insight.cosine[0].tolist(), strict=True)
-        ],
+        heat=occlusion(scorer, image, score).cpu().numpy(),
+        per_shift={} if made_of is None else {p: v[0].cpu().numpy() for p, v in made_of.per_shift.items()},
+        typical={} if made_of is None else {p: v.cpu().numpy() for p, v in made_of.typical.items()},
+        neighbours=[] if made_of is None else _neighbours(made_of.neighbours, normal),
         reconstruction=reconstruction,
     )
 
 
 def occlusion(
-    method: AnomalyDetector, image: Images, score: Float[Tensor, " one"]
+    scorer: Scorer, image: Images, score: Float[Tensor, " one"]
 ) -> Float[Tensor, "height width"]:
     """How much the score of one image falls where a patch of it is blurred away.
 
@@ -137,7 +135,7 @@ def occlusion(
     that hide it, weighted by how much they do.
 
     Args:
-        method: that scores.
+        scorer: of the detector.
         image: [1, C, H, W] in [0, 1].
         score: of it.
     """
@@ -145,7 +143,7 @@ def occlusion(
     coarse = F.adaptive_avg_pool2d(image, COARSE)
     blurred = F.interpolate(coarse, size=image.shape[2:], mode="bilinear", align_corners=False)
     hidden = torch.lerp(image, blurred, masks[:, None])
-    falls = score - method.score(hidden).double()  # [M]
+    falls = score - scorer.score(hidden).double()  # [M]
     weights = masks.double()
     return torch.einsum("m,mhw->hw", falls, weights) / weights.sum(dim=0)
 
@@ -161,12 +159,18 @@ def patches(side: int, device: torch.device) -> Float[Tensor, "masks side side"]
     return (bell[:, None, :, None] * bell[None, :, None, :]).flatten(0, 1)
 
 
-def _neighbour(row: int, cosine: float, normal: NormalImages | None) -> Neighbour:
-    if normal is None:
-        return Neighbour(f"training image {row}", cosine, None)
-    thumbnails = normal.thumbnails
-    picture = None if thumbnails is None else thumbnails[row].permute(1, 2, 0).numpy()
-    return Neighbour(normal.names[row], cosine, picture)
+def _neighbours(found: Neighbours | None, normal: NormalImages | None) -> list[Neighbour]:
+    """Those of the one image."""
+    if found is None:
+        return []
+    named = []
+    for row, likeness in zip(found.row[0].tolist(), found.likeness[0].tolist(), strict=True):
+        name, picture = f"training image {row}", None
+        if normal is not None:
+            name, thumbnails = normal.names[row], normal.thumbnails
+            picture = None if thumbnails is None else thumbnails[row].permute(1, 2, 0).numpy()
+        named.append(Neighbour(name, likeness, found.measure, picture))
+    return named
 
 
 def _picture(image: Images) -> Picture:

@@ -8,10 +8,10 @@ import torch
 
 from anomaly_gan.data.image_set import ImageSet
 from anomaly_gan.data.module import OneClassData
-from anomaly_gan.evaluation import FloatBatches
-from anomaly_gan.methods.base import AnomalyDetector
+from anomaly_gan.batches import FloatBatches
+from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.metrics.generator import FeatureNetwork, generator_quality
-from anomaly_gan.objectives import resized
+from anomaly_gan.transforms.geometry import resized
 from anomaly_gan.progress import track
 from anomaly_gan.reporting import figures
 from anomaly_gan.transforms.convert import to_float
@@ -24,48 +24,48 @@ PAIRS = 10
 """Inliers, and as many outliers, shown beside their reconstructions."""
 
 
-def quality(detector: AnomalyDetector, data: OneClassData, network: FeatureNetwork) -> dict[str, Any]:
+def quality(scorer: Scorer, data: OneClassData, network: FeatureNetwork) -> dict[str, Any]:
     """How near synthetic images come to real ones, as `generator_quality` says it.
 
     As many synthetic images as there are training images of the class, against these; beside it the floor:
     the class's test images against them.
 
     Args:
-        detector: one that generates.
+        scorer: one that generates.
         data: set up.
         network: whose features are compared.
     """
-    network.to(detector.device)
+    network.to(scorer.device)
     test = _of_normal_class(data)
     test_batches = None
     if test is not None:
         rows = _slices(len(test), data)
         test_batches = track(
-            (_floats(test, part, detector) for part in rows), "reading test images", len(rows), "batches"
+            (_floats(test, part, scorer) for part in rows), "reading test images", len(rows), "batches"
         )
     return generator_quality(
         network,
         track(
-            _synthetic(detector, len(data.train), data.evaluation_batch_size, data.image_size),
+            _synthetic(scorer, len(data.train), data.evaluation_batch_size, data.image_size),
             "looking at synthetic images",
             len(_slices(len(data.train), data)),
             "batches",
         ),
-        FloatBatches(data.bank_loader(), detector.device, "reading normal images"),
+        FloatBatches(data.bank_loader(), scorer.device, "reading normal images"),
         test_batches,
     )
 
 
-def draw_generator(folder: Path, detector: AnomalyDetector, data: OneClassData) -> dict[str, Path]:
-    """Draw what `detector` makes into `folder`; the files by what they show.
+def draw_generator(folder: Path, scorer: Scorer, data: OneClassData) -> dict[str, Path]:
+    """Draw what `scorer` makes into `folder`; the files by what they show.
 
     Always the same latents, and the same images.
     """
     pictures = {"synthetic": folder / "synthetic.png"}
     title = f"{data.name}, normal: {data.class_names[data.normal_index]}"
-    synthetic = detector.generate(SHOWN, "pictures").cpu().numpy()
+    synthetic = scorer.generate(SHOWN, "pictures").cpu().numpy()
     figures.save(figures.grid(synthetic, f"{title}: synthetic images"), pictures["synthetic"])
-    if detector.reconstructs:
+    if scorer.reconstructs:
         pictures["reconstructions"] = folder / "reconstructions.png"
         panels = {"normal training images": data.train.subset(range(min(PAIRS, len(data.train))))}
         if data.test is not None:
@@ -78,8 +78,8 @@ def draw_generator(folder: Path, detector: AnomalyDetector, data: OneClassData) 
         pairs = {}
         for name, images in panels.items():
             if len(images):
-                real = _floats(images, range(len(images)), detector)
-                pairs[name] = (real.cpu().numpy(), detector.reconstruct(real).cpu().numpy())
+                real = _floats(images, range(len(images)), scorer)
+                pairs[name] = (real.cpu().numpy(), scorer.reconstruct(real).cpu().numpy())
         figure = figures.reconstructions(pairs, f"{title}\nabove the image, below what the model makes of it")
         figures.save(figure, pictures["reconstructions"])
     return pictures
@@ -97,11 +97,11 @@ def _slices(count: int, data: OneClassData) -> list[range]:
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def _floats(images: ImageSet, rows: range, detector: AnomalyDetector) -> Images:
-    return to_float(images[rows].images.to(detector.device))
+def _floats(images: ImageSet, rows: range, scorer: Scorer) -> Images:
+    return to_float(images[rows].images.to(scorer.device))
 
 
-def _synthetic(detector: AnomalyDetector, count: int, at_a_time: int, side: int) -> Iterator[Images]:
-    for images in detector.generate(count, "quality").split(at_a_time):
+def _synthetic(scorer: Scorer, count: int, at_a_time: int, side: int) -> Iterator[Images]:
+    for images in scorer.generate(count, "quality").split(at_a_time):
         # Features depend on the size: both sides of a comparison have the data's.
         yield resized(images, side)

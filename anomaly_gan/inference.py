@@ -19,7 +19,7 @@ from anomaly_gan.data.inputs import ManyImages, OneImage, Read, is_path, read, r
 from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.errors import UserError
 from anomaly_gan.explanation import Explanation, explain
-from anomaly_gan.methods.base import AnomalyDetector
+from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.scoring.calibration import Threshold
 from anomaly_gan.transforms.convert import to_float
 
@@ -70,7 +70,7 @@ class Detector:
     1 None nowhere.png: not a readable image (no such file)
 
     Args:
-        method: trained, with its bank.
+        scorer: trained and fitted.
         data: how its images were read (`OneClassData.describe()`).
         threshold: of the primary score; None without calibration.
         normal: the images that it learned from, for explanations.
@@ -79,13 +79,13 @@ class Detector:
 
     def __init__(
         self,
-        method: AnomalyDetector,
+        scorer: Scorer,
         data: dict[str, Any],
         threshold: Threshold | None = None,
         normal: NormalImages | None = None,
         device: str | torch.device = "cpu",
     ):
-        self.method = method.to(device).eval()
+        self.scorer = scorer.to(device).eval()
         self.form = {key: data[key] for key in ("image_size", "channels", "resize")}
         self.form["bits"] = data.get("bits", 16)  # absent in files from before it could be set
         self.threshold = threshold
@@ -108,20 +108,20 @@ class Detector:
             UserError: there is no such file, it is no detector, or that rate cannot be promised.
         """
         file = checkpoint.read(path)
-        method = file.build()
-        threshold = file.threshold(method.primary, false_positive_rate)
-        return cls(method, file.data, threshold, file.normal, device)
+        scorer = file.build()
+        threshold = file.threshold(scorer.primary, false_positive_rate)
+        return cls(scorer, file.data, threshold, file.normal, device)
 
     @property
     def primary(self) -> str:
         """The score that ranks."""
-        return self.method.primary
+        return self.scorer.primary
 
     @cached_property
     def score_names(self) -> list[str]:
         """The names of all scores and parts."""
         blank = torch.zeros(1, self.form["channels"], *[self.form["image_size"]] * 2, device=self.device)
-        return list(self.method.score_all(blank))
+        return list(self.scorer.scores(blank))
 
     @property
     def offset_(self) -> float:
@@ -148,7 +148,7 @@ class Detector:
                 if isinstance(image, CorruptImage):
                     raise image
             scores.append(
-                self._score_all([image for _, image in batch if isinstance(image, Tensor)])[self.primary]
+                self._scores([image for _, image in batch if isinstance(image, Tensor)])[self.primary]
             )
         return np.concatenate(scores) if scores else np.empty(0)
 
@@ -220,7 +220,7 @@ class Detector:
             raise UserError(f"explain takes one image, not {1 + len(others)}; call it for each")
         name = os.fspath(one) if is_path(one) else "image"
         pixels = read(one, **self.form)[None].to(self.device)
-        (explanation,) = explain(self.method, pixels, [name], self.threshold, self.normal, neighbours)
+        (explanation,) = explain(self.scorer, pixels, [name], self.threshold, self.normal, neighbours)
         return explanation
 
     def _examined(
@@ -229,7 +229,7 @@ class Detector:
         """scores, score, p_value and anomalous of each image."""
         if not images:
             return
-        scores = self._score_all(images)
+        scores = self._scores(images)
         primary = scores[self.primary]
         p_values, anomalous = [None] * len(images), [None] * len(images)
         if self.threshold is not None:
@@ -243,12 +243,12 @@ class Detector:
         check_batch_size(batch_size)
         return read_batches(images, batch_size, **self.form)
 
-    def _score_all(self, images: list[Tensor]) -> dict[str, Float[ndarray, " n"]]:
+    def _scores(self, images: list[Tensor]) -> dict[str, Float[ndarray, " n"]]:
         """Every score and part; float64, which holds a float32 exactly."""
         batch = to_float(torch.stack(images).to(self.device))
         return {
             name: values.cpu().numpy().astype(np.float64)
-            for name, values in self.method.score_all(batch).items()
+            for name, values in self.scorer.scores(batch).items()
         }
 
     def _needed_threshold(self) -> Threshold:

@@ -108,7 +108,7 @@ def wandb(
         project: in which the runs are.
         name: of the run.
         group: what runs of one sweep have in common.
-        job_type: the ablation.
+        job_type: the method.
         mode: offline, files stay here until `wandb sync` sends them.
         run: what names a run that resumes, so that its parts become one; None: it is on its own.
     """

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly_gan import __version__
+from anomaly_gan.before import result_today
 from anomaly_gan.durable import replacing_text
 
 RESULT_FILE = "result.json"
@@ -19,9 +20,6 @@ HELD_OUT_FILE = "held_out.csv"
 PAGE_FILE = "report.html"
 FAILED_FILE = "FAILED"
 """In the folder of a sweep's run that failed: why, one line a try, the latest first."""
-
-PAPER = "anomaly_gan"
-"""The method whose ablations are rows of their own."""
 
 Interval = Sequence[float]
 """[low, high]"""
@@ -34,16 +32,16 @@ class RunResult:
     dataset: str
     normal_class: str
     method: str
-    ablation: str
+    """As `method=` names it: a row of a table."""
     seed: int
     primary: str
     """The score that ranks: a key of `auroc`."""
     auroc: dict[str, float | None]
-    """By score: `paper`, `csi`, and `paper_ens`, `csi_ens` where the ensemble ran."""
+    """By score that can rank: of CSI `paper`, `csi`, and `paper_ens`, `csi_ens` where the ensemble ran."""
     auroc_interval: dict[str, Interval | None]
     """95 % stratified bootstrap over the test images, by score."""
     auroc_parts: dict[str, float | None]
-    """By part of the score: contrastive, shift and cosine alone, each also `_ens`."""
+    """By part of a score: of CSI contrastive, shift and cosine alone, each also `_ens`."""
     auroc_raw_pixels: float | None
     """Nearest neighbour on raw pixels, on the same images: what needs no learning."""
     auroc_raw_pixels_interval: Interval | None
@@ -76,15 +74,11 @@ class RunResult:
     validation: dict[str, Any] | None = None
     """What normal images alone say of the detector (`validation.validate`), where it was asked for."""
 
-    @property
-    def row(self) -> str:
-        """Its method as tables name it: the paper's is three, one an ablation."""
-        return self.ablation if self.method == PAPER else self.method
-
     @classmethod
     def read(cls, path: Path) -> "RunResult":
         """The result in a run's folder, or in a file of its own."""
-        return cls(**json.loads((path / RESULT_FILE if path.is_dir() else path).read_text()))
+        text = (path / RESULT_FILE if path.is_dir() else path).read_text()
+        return cls(**result_today(json.loads(text)))
 
     def write(self, folder: Path) -> Path:
         """Write `result.json` into `folder`, whole or not at all."""

@@ -18,7 +18,7 @@ class SharedBatch(DDPStrategy):
 
     The wrapper averages gradients after the one backward pass that it expects of each forward pass; every
     line of Algorithm 1 has its own, on its own networks. So the method averages them itself, once a line
-    (`PhasedDetector.descend`), and batch norm looks at all processes while a model is trained. FSDP is not
+    (`PhasedTraining.descend`), and batch norm looks at all processes while a model is trained. FSDP is not
     offered: the five networks have some 24 million parameters, which fit any device many times over.
     """
 

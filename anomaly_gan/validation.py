@@ -15,8 +15,8 @@ from torch import Generator
 
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.errors import UserError
-from anomaly_gan.evaluation import FloatBatches
-from anomaly_gan.methods.base import AnomalyDetector
+from anomaly_gan.batches import FloatBatches
+from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.metrics.auroc import auroc
 from anomaly_gan.randomness import make_rng
 from anomaly_gan.types import Images
@@ -28,7 +28,7 @@ ORDERS = ((1, 0, 3, 2), (2, 3, 0, 1), (3, 2, 1, 0), (1, 2, 3, 0), (2, 0, 3, 1), 
 """Orders of four quadrants in which none keeps its place."""
 
 
-def validate(detector: AnomalyDetector, data: OneClassData, seed: int) -> dict[str, Any]:
+def validate(scorer: Scorer, data: OneClassData, seed: int) -> dict[str, Any]:
     """AUROC, in [0, 1], of the ranking score: held-out inliers against images pieced together from them.
 
     Returns:
@@ -43,13 +43,13 @@ def validate(detector: AnomalyDetector, data: OneClassData, seed: int) -> dict[s
             "set data.calibration_fraction=0.2 or so"
         )
     rng = make_rng("cpu", seed, "validation")
-    batches = [*FloatBatches(data.calibration_loader(), detector.device, "scoring held-out images")]
-    normal = torch.cat([detector.score(batch) for batch in batches])
+    batches = [*FloatBatches(data.calibration_loader(), scorer.device, "scoring held-out images")]
+    normal = torch.cat([scorer.score(batch) for batch in batches])
     images = torch.cat([batch.cpu() for batch in batches])
     by_kind = {}
     for kind, make in {"shuffled": shuffled, "mixed": mixed}.items():
         scores = [
-            detector.score(part.to(detector.device))
+            scorer.score(part.to(scorer.device))
             for _ in range(ROUNDS)
             for part in make(images, rng).split(data.evaluation_batch_size)
         ]

@@ -75,11 +75,16 @@ def train(name: str, length: str) -> dict:
         main()
     torch.set_num_threads(threads)
     (run,) = Path("runs/run").iterdir()
-    weights = checkpoint.read(run).state_dict
+    # F as it scores, and the other networks as the training left them.
+    scorer = checkpoint.read(run).state_dict
+    trained = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    weights = {key: value for key, value in scorer.items() if key.startswith("network.")}
+    others = {key: value for key, value in trained.items() if key.startswith("networks.")}
+    weights |= {key: value for key, value in others.items() if "feature_extractor" not in key}
     parameters = sorted(
         hashlib.sha256(value.numpy().tobytes()).hexdigest()[:12]
-        for key, value in weights.items()
-        if value.is_floating_point() and value.numel() > 1 and key.startswith("networks.")
+        for value in weights.values()
+        if value.is_floating_point() and value.numel() > 1
     )
     header, *rows = [line.split(",") for line in (run / "scores.csv").read_text().splitlines()]
     first = header.index("decision") + 1

@@ -8,10 +8,8 @@ import torch
 from anomaly_gan.data.image_set import Batch
 from anomaly_gan.distributed import average_
 from anomaly_gan.errors import UserError
-from anomaly_gan.methods.phased import PhasedDetector
-from anomaly_gan.metrics.game import accuracy, diversity, normality_distance
+from anomaly_gan.methods.base import Method
 from anomaly_gan.networks.modes import frozen
-from anomaly_gan.objectives import Step
 
 CHECKS_IN_A_ROW = 3
 
@@ -19,8 +17,8 @@ CHECKS_IN_A_ROW = 3
 class GameHealth(pl.Callback):
     """Logs `health/*` on the batch just trained on; nothing where there is no generator.
 
-    Judges' accuracies on each kind of input; mean, variance and normality distance of E(x); the diversity of
-    G(h) over that of the batch's inliers. That ratio below `collapse_below` in three checks in a row is a
+    What it logs is the method's to say (`Method.health`); `diversity` is of what the generator makes, over
+    that of the batch's inliers. That ratio below `collapse_below` in three checks in a row is a
     collapse; from the first of them on, nothing is saved to resume from (`TrainingCheckpoint`).
 
     Args:
@@ -43,7 +41,7 @@ class GameHealth(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, PhasedDetector)
+        assert isinstance(pl_module, Method)
         iteration = pl_module.iteration + 1
         # One image does not vary. The smallest shard decides for all processes, which have to look together.
         alone = min(pl_module.shard_of(batch).sizes(1)) < 2
@@ -51,7 +49,7 @@ class GameHealth(pl.Callback):
             return
         pl_module.raise_if_not_finite()
         with torch.no_grad(), frozen(pl_module.networks.values()):
-            found = health(pl_module.make_step(batch))
+            found = pl_module.health(pl_module.step_of(batch))
         numbers = torch.tensor(list(found.values()), device=pl_module.device)
         average_([numbers])  # each process looks at its own images
         values = dict(zip(found, numbers.tolist(), strict=True))
@@ -59,9 +57,9 @@ class GameHealth(pl.Callback):
             logger.log_metrics({f"health/{name}": value for name, value in values.items()}, step=iteration)
         self.in_a_row = self.in_a_row + 1 if values["diversity"] < self.collapse_below else 0
         if self.in_a_row == CHECKS_IN_A_ROW:
-            line = next(phase.name for phase in pl_module.phases if "generator" in phase.trains)
+            phase = next(phase for phase in pl_module.stage.phases if {*phase.trains} & {*pl_module.makers})
             message = (
-                f"the generator collapsed (line {line!r}, iteration {iteration}): what it makes varied "
+                f"the generator collapsed (phase {phase.name!r}, iteration {iteration}): what it makes varied "
                 f"by {values['diversity']:.1%} of what real images do, {CHECKS_IN_A_ROW} checks in a row"
             )
             if self.on_collapse == "raise":
@@ -77,26 +75,3 @@ class GameHealth(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.in_a_row, self.notes = state_dict["in_a_row"], state_dict["notes"]
-
-
-def health(step: Step) -> dict[str, float]:
-    """How the games stand on one batch; `step` as for the lines of Algorithm 1."""
-    networks, inliers, synthetic = step.networks, step.inliers(), step.synthetic()
-    discriminator = networks["discriminator"]
-    found = {
-        "discriminator_accuracy_real": accuracy(discriminator(inliers), real=True),
-        "discriminator_accuracy_synthetic": accuracy(discriminator(synthetic), real=False),
-        "diversity": diversity(synthetic) / max(diversity(inliers), 1e-12),
-    }
-    if "encoder" in networks:
-        encoded, latent_judge = networks["encoder"](inliers), networks["latent_discriminator"]
-        found |= {
-            "discriminator_accuracy_reconstructed": accuracy(discriminator(step.reconstructed()), real=False),
-            "latent_discriminator_accuracy_drawn": accuracy(latent_judge(step.latents), real=True),
-            "latent_discriminator_accuracy_encoded": accuracy(latent_judge(encoded), real=False),
-            "encoded_mean": float(encoded.mean()),
-            "encoded_variance": float(encoded.var(dim=0).mean()),
-            "encoded_normality_distance": normality_distance(encoded),
-            "drawn_normality_distance": normality_distance(step.latents[: len(encoded)]),
-        }
-    return found

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.generation import draw_generator
 from anomaly_gan.loggers import log_pictures
-from anomaly_gan.methods.phased import PhasedDetector
+from anomaly_gan.methods.base import Method
 
 
 class GeneratorPictures(pl.Callback):
@@ -27,7 +27,7 @@ class GeneratorPictures(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, PhasedDetector)
+        assert isinstance(pl_module, Method)
         iteration = pl_module.iteration + 1
         if iteration not in self.at_iterations or not pl_module.generates:
             return
@@ -38,7 +38,7 @@ class GeneratorPictures(pl.Callback):
         assert isinstance(data, OneClassData)
         folder = Path(trainer.default_root_dir) / "figures" / f"iteration_{iteration}"
         start = time.perf_counter()
-        pictures = draw_generator(folder, pl_module, data)
+        pictures = draw_generator(folder, pl_module.scorer, data)
         pl_module.train()
         log_pictures(trainer.loggers, pictures, iteration)
         self.seconds += time.perf_counter() - start

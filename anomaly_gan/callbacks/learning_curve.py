@@ -10,13 +10,13 @@ import pytorch_lightning as pl
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.distributed import localise_batch_norm
 from anomaly_gan.evaluation import fit_scorer, score_test_set, why_no_auroc
-from anomaly_gan.methods.phased import PhasedDetector
+from anomaly_gan.methods.base import Method
 
 
 class LearningCurve(pl.Callback):
     """Scores the test set at the given iterations, in the primary score's form.
 
-    It scores a copy of the detector: training never sees it.
+    It scores with a copy of the scorer: training never sees it.
 
     Args:
         at_iterations: after how many iterations; the end is scored anyway.
@@ -30,7 +30,7 @@ class LearningCurve(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, PhasedDetector)
+        assert isinstance(pl_module, Method)
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, OneClassData)
         iteration = pl_module.iteration + 1
@@ -38,11 +38,11 @@ class LearningCurve(pl.Callback):
             return
         pl_module.raise_if_not_finite()
         start = time.perf_counter()
-        detector = copy.deepcopy(pl_module)
-        localise_batch_norm(detector)  # the copy is evaluated by each process on its own images
-        detector.forms = detector.forms[-1:]  # on the way the primary's form is enough, at half the cost
-        fit_scorer(detector, data)
-        scored = score_test_set(detector, data)
+        scorer = copy.deepcopy(pl_module.scorer)
+        localise_batch_norm(scorer)  # the copy is evaluated by each process on its own images
+        scorer.keep_primary_alone()  # on the way it is enough, at half the cost
+        fit_scorer(scorer, data)
+        scored = score_test_set(scorer, data)
         assert scored is not None
         aurocs = scored.aurocs()
         self.points.append({"iteration": iteration, "images": iteration * data.batch_size, "auroc": aurocs})

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from anomaly_gan.methods.phased import PhasedDetector
+from anomaly_gan.methods.base import Method
 
 
 class LossHistory(pl.Callback):
@@ -16,7 +16,7 @@ class LossHistory(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, PhasedDetector)
+        assert isinstance(pl_module, Method)
         if pl_module.is_logged:
             totals = {name: float(term) for name, term in pl_module.terms.items() if name.endswith("/total")}
             self.points.append({"iteration": pl_module.iteration + 1, **totals})

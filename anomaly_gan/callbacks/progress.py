@@ -4,7 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from anomaly_gan.methods.phased import PhasedDetector
+from anomaly_gan.methods.base import Method
 from anomaly_gan.progress import Progress
 
 
@@ -12,7 +12,7 @@ class TrainingProgress(pl.Callback):
     """A bar on a terminal, plain lines elsewhere, with the last logged loss of the first phase."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, PhasedDetector)
+        assert isinstance(pl_module, Method)
         done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         self.progress = Progress("training", pl_module.total_iterations, done=done)
         self.note = ""
@@ -20,10 +20,10 @@ class TrainingProgress(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, PhasedDetector)
+        assert isinstance(pl_module, Method)
         # Reading a loss waits for the device: only when it is read anyway.
         if pl_module.is_logged:
-            first = pl_module.phases[0].name
+            first = pl_module.stage.phases[0].name
             total = pl_module.terms.get(f"train/{first}/total")
             self.note = "" if total is None else f"{first} {float(total):.3f}"
         self.progress.advance(note=self.note)

@@ -14,7 +14,7 @@ from anomaly_gan.callbacks.game_health import GameHealth
 from anomaly_gan.distributed import agreed, largest
 from anomaly_gan.errors import UserError
 from anomaly_gan.lifetime import Stopped, heard, hold, release
-from anomaly_gan.methods.phased import PhasedDetector
+from anomaly_gan.methods.base import Method
 from anomaly_gan.safe_load import safe_load, safe_save
 
 FOLDER, LAST, PREVIOUS = "checkpoints", "last.ckpt", "previous.ckpt"
@@ -51,7 +51,7 @@ class TrainingCheckpoint(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, PhasedDetector)
+        assert isinstance(pl_module, Method)
         self._end_if_asked(trainer)
         # When terms are logged, which waits for the device and finds what is not finite anyway.
         if not pl_module.is_logged or not agreed(time.monotonic() - self.last >= 60 * self.every_minutes):

@@ -18,7 +18,7 @@ from anomaly_gan.reporting.tables import Row, Table, tables
 EXAMPLES = """\
 Examples
   anomaly-gan compare runs/csi runs/full            folders of the runs of one kind each
-  anomaly-gan compare runs/all:csi runs/all:full    a folder of both, narrowed by ablation"""
+  anomaly-gan compare runs/all:csi runs/all:full    a folder of both, narrowed by method"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "a", metavar="A", help="folder of runs, a run's folder or a result file; PATH:ABLATION"
+        "a", metavar="A", help="folder of runs, a run's folder or a result file; PATH:METHOD"
     )
     parser.add_argument("b", metavar="B", help="likewise")
     parser.add_argument(
@@ -54,15 +54,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _collect(text: str) -> Collection:
-    """The runs that PATH or PATH:ABLATION names."""
-    path, colon, ablation = text.rpartition(":")
+    """The runs that PATH or PATH:METHOD names."""
+    path, colon, method = text.rpartition(":")
     if not colon or Path(text).exists():
         return collect([given_path(text)])
     found = collect([Path(path)])
-    kept = [run for run in found.runs if run.result.ablation == ablation]
+    kept = [run for run in found.runs if run.result.method == method]
     if not kept:
-        there = ", ".join(sorted({run.result.ablation for run in found.runs}))
-        raise UserError(f"{text}: {path} has no run of ablation {ablation!r}; there are {there}")
+        there = ", ".join(sorted({run.result.method for run in found.runs}))
+        raise UserError(f"{text}: {path} has no run of method {method!r}; there are {there}")
     return Collection(runs=kept, warnings=found.warnings)
 
 
@@ -77,7 +77,7 @@ def _one_row(text: str, side: Collection, score: str | None) -> tuple[Table, Row
         listed = "; ".join(f"{table.dataset}: {row.label}" for table, row in rows)
         raise UserError(
             f"{text} holds {len(rows)} kinds of run ({listed}); give the folders of one kind of run,"
-            " or PATH:ABLATION"
+            " or PATH:METHOD"
         )
     return rows[0]
 

@@ -32,15 +32,15 @@ def main(config: DictConfig, folder: Path) -> int:
     _same_data(data, file)
     trained_with = file.config | {"data": data_config, "threshold": {"false_positive_rate": rate}}
     if plain["primary"] is not None:
-        trained_with = trained_with | {"method": trained_with["method"] | {"primary": plain["primary"]}}
-    detector = replace(file, config=trained_with).build()
+        trained_with = trained_with | {"scoring": _ranked_by(plain["primary"], file)}
+    scorer = replace(file, config=trained_with).build()
     if asked is not None:
-        file.threshold(detector.primary, rate)  # what cannot be promised is refused
-    detector.to(choose(plain["device"]))
-    network = feature_network(**plain["generator_metrics"]) if detector.generates else None
+        file.threshold(scorer.primary, rate)  # what cannot be promised is refused
+    scorer.to(choose(plain["device"]))
+    network = feature_network(**plain["generator_metrics"]) if scorer.generates else None
     folder.mkdir(parents=True, exist_ok=True)
     result = runs.finish(
-        runs.Run(folder, detector, data, trained_with),
+        runs.Run(folder, scorer, data, trained_with),
         runs.Training(iterations=file.data["iterations"]),
         fitted=runs.Fitted(file.calibration),
         feature_network=network,
@@ -49,6 +49,14 @@ def main(config: DictConfig, folder: Path) -> int:
     write_page(folder)
     print(runs.summary(result, Path(os.path.relpath(folder))))
     return 0
+
+
+def _ranked_by(primary: Any, file: checkpoint.Checkpoint) -> dict[str, Any]:
+    """The file's settings of scoring, with another score that ranks."""
+    scoring: dict[str, Any] = file.config["scoring"]
+    if "primary" not in scoring:
+        raise UserError(f"primary={primary}: {file.method} has one score alone; leave primary out")
+    return scoring | {"primary": primary}
 
 
 def _data_config(plain: dict[str, Any], file: checkpoint.Checkpoint) -> dict[str, Any]:

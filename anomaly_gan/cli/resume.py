@@ -55,7 +55,7 @@ def checkpoint_to_resume(config: dict[str, Any], data: OneClassData, folder: Pat
         raise UserError(f"resume={path}: no such file; give the checkpoints/last.ckpt in the folder of a run")
     state = read(path)
     before = state["hyper_parameters"]
-    for part in ("data", "method", "trainer"):
+    for part in ("data", "method", "scoring", "trainer"):
         for key in config[part]:
             if before[part].get(key) != config[part][key]:
                 raise UserError(

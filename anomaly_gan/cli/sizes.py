@@ -3,21 +3,23 @@
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from math import prod
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from anomaly_gan.checkpoint import build_method
+from anomaly_gan.build import build_method
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.errors import UserError
-from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.metrics.generator import FeatureNetwork
+from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.transforms.convert import to_float
 
-BY_DEVICE = {"width": {"cpu": 16, "gpu": 64}, "schedule.total_images": {"cpu": 30_000, "gpu": 400_000}}
-"""On a GPU budget=paper's; on a CPU what takes minutes to half an hour."""
+WIDTH = {"cpu": 16, "gpu": 64}
+"""Of a method's first stage; 64 is every paper's."""
 
 PICTURES_SECONDS = 6.0
 """What drawing and writing take at the end of a run."""
@@ -29,17 +31,21 @@ SAMPLE = 64
 def choose_sizes(config: DictConfig) -> list[str]:
     """Fill in width and number of images where they are null, by the device; a line for each choice."""
     gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    device = "gpu" if gpu else "cpu"
+    device, schedule = "gpu" if gpu else "cpu", config.schedule
     lines = []
     if config.width is None:
-        config.width = BY_DEVICE["width"][device]
-        lines.append(f"width={config.width}: by rule, on a {device.upper()}")
-    if config.schedule.total_images is None:
-        config.schedule.total_images = BY_DEVICE["schedule.total_images"][device]
-        if config.schedule.minutes is None:
-            lines.append(
-                f"schedule.total_images={config.schedule.total_images}: by rule, on a {device.upper()}"
-            )
+        config.width = WIDTH[device]
+        said: Any = OmegaConf.to_container(config)
+        if "${width}" in str([said["method"], said["scoring"]]):
+            lines.append(f"width={config.width}: by rule, on a {device.upper()}")
+    if schedule.total_images is None:
+        schedule.total_images = schedule.on_cpu if device == "cpu" else None
+        if schedule.total_images is None and schedule.passes is None:
+            schedule.total_images = schedule.on_gpu
+        if schedule.minutes is None and schedule.total_images is None:
+            lines.append(f"schedule.passes={schedule.passes}: the length of the recipe")
+        elif schedule.minutes is None:
+            lines.append(f"schedule.total_images={schedule.total_images}: by rule, on a {device.upper()}")
     return lines
 
 
@@ -84,10 +90,10 @@ def images_in_time(
     curve = config["callbacks"].get("learning_curve", {}).get("at_iterations", [])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a detector that has hardly learned anything
-        an_iteration, detector = _time_iterations(config, data, make_trainer)
-        overhead = (1 + len(curve)) * _time_scoring(detector, data) + PICTURES_SECONDS
+        an_iteration, scorer = _time_iterations(config, data, make_trainer)
+        overhead = (1 + len(curve)) * _time_scoring(scorer, data) + PICTURES_SECONDS
         if network is not None:
-            overhead += _time_generator(detector, data, network)
+            overhead += _time_generator(scorer, data, network)
     spent = time.perf_counter() - started
     left = 60 * config["schedule"]["minutes"] - spent - overhead
     iterations = _two_digits(left / an_iteration)
@@ -119,38 +125,44 @@ class _Clock(pl.Callback):
 
 def _time_iterations(
     config: dict[str, Any], data: OneClassData, make_trainer: Callable[..., pl.Trainer]
-) -> tuple[float, AnomalyDetector]:
-    """Seconds of an iteration, the mean over all lines of Algorithm 1, and the detector so trained."""
-    warm_up, timed = 2, max(5, config["method"]["every"])
-    total, data.total_images = data.total_images, (warm_up + timed) * data.batch_size
+) -> tuple[float, Scorer]:
+    """Seconds of an iteration, the mean over all phases and stages, and the scorer of what was so trained."""
+    asked = build_method(config, data.describe())
+    periods = [max(phase.every for phase in stage.phases) for stage in asked.plan]
+    warm_up, timed = 2, max(5, *periods)
+    total, data.total_images = data.total_images, len(periods) * (warm_up + timed) * data.batch_size
     try:
-        detector = build_method(config["method"], data.describe())
+        method = build_method(config, data.describe())
+        method.timetable = replace(method.timetable, shares=[1.0] * len(periods))
         clock = _Clock()
         trainer = make_trainer(config["trainer"], callbacks=[clock], logger=False)
-        trainer.fit(detector, data.train_dataloader())
+        trainer.fit(method, datamodule=data)
     finally:
         data.total_images = total
-    detector.to(trainer.strategy.root_device)
-    return (clock.ends[-1] - clock.ends[warm_up - 1]) / timed, detector
+    method.to(trainer.strategy.root_device)
+    last = [(stage + 1) * (warm_up + timed) - 1 for stage in range(len(periods))]
+    seconds = [(clock.ends[at] - clock.ends[at - timed]) / timed for at in last]
+    shares = asked.timetable.shares
+    return sum(map(prod, zip(seconds, shares, strict=True))) / sum(shares), method.scorer
 
 
 @torch.no_grad()
-def _time_scoring(detector: AnomalyDetector, data: OneClassData) -> float:
+def _time_scoring(scorer: Scorer, data: OneClassData) -> float:
     """Seconds to fit the scorer, and to score held-out and test images."""
-    images = to_float(data.train[range(min(SAMPLE, len(data.train)))].images.to(detector.device))
+    images = to_float(data.train[range(min(SAMPLE, len(data.train)))].images.to(scorer.device))
     start = time.perf_counter()
-    detector.fit_scorer([images])
+    scorer.fit([images])
     fitted = time.perf_counter()
-    detector.score_all(images)
+    scorer.scores(images)
     scored = time.perf_counter()
     tested = len(data.calibration) + (0 if data.test is None else len(data.test))
     return ((fitted - start) * len(data.train) + (scored - fitted) * tested) / len(images)
 
 
-def _time_generator(detector: AnomalyDetector, data: OneClassData, network: FeatureNetwork) -> float:
+def _time_generator(scorer: Scorer, data: OneClassData, network: FeatureNetwork) -> float:
     """Seconds to compare synthetic images to real ones."""
-    network.to(detector.device)
+    network.to(scorer.device)
     start = time.perf_counter()
-    network(detector.generate(SAMPLE, "timing"))
+    network(scorer.generate(SAMPLE, "timing"))
     normal = 0 if data.test is None else int((data.test.labels == data.normal_index).sum())
     return (time.perf_counter() - start) * (2 * len(data.train) + normal) / SAMPLE

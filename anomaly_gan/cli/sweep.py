@@ -44,7 +44,7 @@ DONE_BUT_FOR_SOME = 3
 
 
 def run_folder(resume: str | None, time: str | None, *, _root_: DictConfig) -> str | None:
-    """The name of a run's folder: with `resume=auto` its class, ablation and seed, and a digest of its whole
+    """The name of a run's folder: with `resume=auto` its class, method and seed, and a digest of its whole
     configuration; else the time.
     """
     if resume != "auto":
@@ -56,13 +56,18 @@ def run_folder(resume: str | None, time: str | None, *, _root_: DictConfig) -> s
         for key, node in nodes.items()
     }
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    chosen = [config["normal_class"], config["ablation"]["name"], f"seed{config['seed']}", digest]
+    chosen = [config["normal_class"], config["method"]["name"], f"seed{config['seed']}", digest]
     return re.sub(r"[^\w.-]", "-", "_".join(str(word) for word in chosen if word is not None))
 
 
 def otherwise(value: Any, instead: Any) -> Any:
     """`value`, and `instead` where it is null."""
     return instead if value is None else value
+
+
+def part(value: int | None, fraction: float) -> int | None:
+    """A part of a whole number, in [0, 1], rounded; null of null."""
+    return None if value is None else round(value * fraction)
 
 
 def all_classes(*, _root_: DictConfig) -> str:

@@ -17,7 +17,7 @@ from anomaly_gan import runs
 from anomaly_gan.allocator import keep_memory
 from anomaly_gan.callbacks.learning_curve import LearningCurve
 from anomaly_gan.callbacks.loss_history import LossHistory
-from anomaly_gan.checkpoint import build_method
+from anomaly_gan.build import build_method
 from anomaly_gan.cli.installed import program
 from anomaly_gan.cli.resume import AUTO, checkpoint_to_resume, how_to_go_on, images_timed_before
 from anomaly_gan.cli.sizes import check_minutes, choose_sizes, images_in_time
@@ -32,8 +32,7 @@ from anomaly_gan.errors import UserError
 from anomaly_gan.launch import in_processes, started_outside
 from anomaly_gan.lifetime import Stopped, alone_in, end_with_parent
 from anomaly_gan.loggers import close, log_pictures, log_result
-from anomaly_gan.methods.base import AnomalyDetector
-from anomaly_gan.methods.phased import PhasedDetector
+from anomaly_gan.methods.base import Method
 from anomaly_gan.metrics.generator import feature_network
 from anomaly_gan.progress import is_first_process
 from anomaly_gan.reporting.report import write_page
@@ -83,7 +82,7 @@ def _run(plain: dict[str, Any], folder: Path) -> int:
         "next:\n"
         f"{sync_command(folder.parent)}"
         f"  {name} predict checkpoint={where} inputs=IMAGE_OR_FOLDER\n"
-        f"  {name} evaluate checkpoint={where} primary=paper\n"
+        f"  {name} evaluate checkpoint={where}\n"
         f"  {name} train data=folder data.root=FOLDER_OF_GOOD_IMAGES budget=10min"
     )
     return 0
@@ -115,23 +114,22 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     )
     check_rate(config["threshold"]["false_positive_rate"])
     config, data = _set_up_data(config)
-    detector = _new_detector(config, data)
+    method = _new_method(config, data)
     # A file that cannot be used is refused now, not after the training.
-    network = feature_network(**config["generator_metrics"]) if detector.generates else None
-    if config["schedule"]["minutes"] is not None:
+    network = feature_network(**config["generator_metrics"]) if method.scorer.generates else None
+    if config["schedule"]["minutes"] is not None and method.learns:
         data.total_images = images_timed_before(config, folder) or images_in_time(
             config, data, network, make_trainer, started
         )
         config = _with_images(config, data.total_images)
-        detector = _new_detector(config, data)
-    detector.save_hyperparameters(config, logger=False)  # a checkpoint says what it belongs to
+        method = _new_method(config, data)
+    method.save_hyperparameters(config, logger=False)  # a checkpoint says what it belongs to
     resume = checkpoint_to_resume(config, data, folder)
     callbacks, trainer = _equip(config, folder, data)
     root = trainer.strategy.root_device
     data.check_processes(trainer.world_size)
     data.move_to(root)
-    assert isinstance(detector, PhasedDetector)
-    _speed_up(detector, config, trainer)
+    _speed_up(method, config, trainer)
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(config))
@@ -139,8 +137,8 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     try:
         for logger in trainer.loggers:
             logger.log_hyperparams(config)
-        training = _left(callbacks, fit(trainer, detector, data, resume), detector, data)
-        run = runs.Run(folder, detector.to(root), data, config)
+        training = _left(callbacks, fit(trainer, method, data, resume), method, data)
+        run = runs.Run(folder, method.to(root).scorer, data, config)
         log = partial(_log, trainer.loggers, folder)
         result = runs.finish(run, training, feature_network=network, log=log)
         failed = False
@@ -159,7 +157,7 @@ def _set_up_data(config: dict[str, Any]) -> tuple[dict[str, Any], OneClassData]:
     data.setup()
     if is_first_process() and data.batch_size < config["data"]["batch_size"]:
         print(f"batch_size={data.batch_size}: by rule, all images that are trained on")
-    by_rule = {"image_size", "channels", "batch_size"} & config["data"].keys()
+    by_rule = {"image_size", "channels", "batch_size", "total_images"} & config["data"].keys()
     return config | {"data": config["data"] | {name: getattr(data, name) for name in by_rule}}, data
 
 
@@ -178,22 +176,22 @@ def _equip(config: dict[str, Any], folder: Path, data: OneClassData) -> tuple[di
     return callbacks, make_trainer(config["trainer"], **more)
 
 
-def _speed_up(detector: PhasedDetector, config: dict[str, Any], trainer: pl.Trainer) -> None:
+def _speed_up(method: Method, config: dict[str, Any], trainer: pl.Trainer) -> None:
     """Compile networks and record phases as CUDA graphs, where that is asked for.
 
     Raises:
         UserError: graphs cannot be recorded here.
     """
     if config["trainer"]["compile"]:
-        detector.compile_networks()
+        method.compile_networks()
     if config["trainer"]["cuda_graphs"]:
         if trainer.strategy.root_device.type != "cuda" or trainer.world_size > 1:
             raise UserError("trainer.cuda_graphs=true: for a run on one GPU; leave it out here")
-        detector.capture_phases()
+        method.capture_phases()
 
 
 def _left(
-    callbacks: dict[str, Any], elapsed: float, detector: PhasedDetector, data: OneClassData
+    callbacks: dict[str, Any], elapsed: float, method: Method, data: OneClassData
 ) -> runs.Training:
     """What a training of `elapsed` seconds leaves beside the detector."""
     # A callback can be taken out by configuration (~callbacks.health).
@@ -203,18 +201,18 @@ def _left(
     if "pictures" in callbacks:
         aside["pictures"] = callbacks["pictures"].seconds
     return runs.Training(
-        iterations=data.iterations,
-        iterations_here=data.iterations - data.start_iteration,
+        iterations=data.iterations if method.learns else 0,
+        iterations_here=data.iterations - data.start_iteration if method.learns else 0,
         seconds={"train": elapsed - sum(aside.values())} | aside,
         curve=curve.points,
         losses=losses.points,
-        notes=[*_skipped(detector), *(callbacks["health"].notes if "health" in callbacks else [])],
+        notes=[*_skipped(method), *(callbacks["health"].notes if "health" in callbacks else [])],
     )
 
 
-def _new_detector(config: dict[str, Any], data: OneClassData) -> AnomalyDetector:
+def _new_method(config: dict[str, Any], data: OneClassData) -> Method:
     pl.seed_everything(config["seed"], verbose=False)  # of the initial weights
-    return build_method(config["method"], data.describe())
+    return build_method(config, data.describe())
 
 
 def _with_images(config: dict[str, Any], total_images: int) -> dict[str, Any]:
@@ -245,8 +243,8 @@ def _block(config: dict[str, Any], key: str) -> dict[str, Any]:
     return config[key]
 
 
-def _skipped(detector: PhasedDetector) -> list[str]:
+def _skipped(method: Method) -> list[str]:
     return [
-        f"{count} steps of line {phase!r} left out: their loss or gradient was not finite"
-        for phase, count in detector.skipped.items()
+        f"{count} steps of phase {phase!r} left out: their loss or gradient was not finite"
+        for phase, count in method.skipped.items()
     ]

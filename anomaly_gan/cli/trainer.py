@@ -17,7 +17,7 @@ from anomaly_gan.data.module import OneClassData
 from anomaly_gan.device import choose_precision
 from anomaly_gan.errors import UserError
 from anomaly_gan.launch import started_outside
-from anomaly_gan.methods.phased import PhasedDetector
+from anomaly_gan.methods.base import Method
 from anomaly_gan.strategies import SharedBatch
 
 
@@ -58,8 +58,10 @@ def make_trainer(config: Mapping[str, Any], **more: Any) -> pl.Trainer:
     return trainer
 
 
-def fit(trainer: pl.Trainer, detector: PhasedDetector, data: OneClassData, resume: Path | None) -> float:
+def fit(trainer: pl.Trainer, method: Method, data: OneClassData, resume: Path | None) -> float:
     """Train, from the checkpoint `resume` on if there is one; the seconds that it took."""
+    if not method.learns:
+        return 0.0
     start = time.perf_counter()
     with warnings.catch_warnings():
         # Images in memory need no loader processes.
@@ -70,5 +72,5 @@ def fit(trainer: pl.Trainer, detector: PhasedDetector, data: OneClassData, resum
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
         # A run that was killed while it scored has nothing left to train.
         warnings.filterwarnings("ignore", ".*Total length of `DataLoader` across ranks is zero.*")
-        trainer.fit(detector, datamodule=data, ckpt_path=resume, weights_only=True)
+        trainer.fit(method, datamodule=data, ckpt_path=resume, weights_only=True)
     return time.perf_counter() - start

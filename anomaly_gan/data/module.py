@@ -1,5 +1,6 @@
 """A data set as a one-class problem."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
@@ -35,7 +36,8 @@ class OneClassData(LightningDataModule, ABC):
         normal_class: name of the normal class, else its index.
         batch_size: training images per iteration, over all processes together; all of them where there are
             fewer.
-        total_images: training images of the whole run, repeats counted.
+        total_images: training images of the whole run, repeats counted; None: as `passes` says.
+        passes: how often each normal image is seen, on average, where `total_images` is None.
         calibration_fraction: part of the normal training images that is held out for thresholds, in [0, 1).
         evaluation_batch_size: images per batch of every other loader.
         workers: loader processes for images that are read from files; those in memory need none.
@@ -49,7 +51,8 @@ class OneClassData(LightningDataModule, ABC):
         channels: 1 or 3.
         class_names: one per class index.
         resize, bits: how other images become that size, and 8 bits deep; see `decode.to_tensor`.
-        normal_index: index of the normal class (after `setup`, as all that follow).
+        total_images: training images of the whole run (after `setup`, as all that follow).
+        normal_index: index of the normal class.
         train: normal images to learn from.
         calibration: normal images held out; may be empty.
         test: images of all classes, or None.
@@ -65,6 +68,7 @@ class OneClassData(LightningDataModule, ABC):
     resize: str = "stretch"
     bits: int = 16
     normal_index: int
+    total_images: int
     train: ImageSet
     calibration: ImageSet
     test: ImageSet | None
@@ -74,7 +78,8 @@ class OneClassData(LightningDataModule, ABC):
         *,
         normal_class: int | str,
         batch_size: int,
-        total_images: int,
+        total_images: int | None,
+        passes: float | int | None = None,
         calibration_fraction: float | int = 0.1,
         evaluation_batch_size: int = 512,
         workers: int = 0,
@@ -87,7 +92,7 @@ class OneClassData(LightningDataModule, ABC):
             self.name = name
         self.normal_class = normal_class
         self.batch_size = batch_size
-        self.total_images = total_images
+        self._asked_images, self.passes = total_images, passes
         self.calibration_fraction = calibration_fraction
         self.evaluation_batch_size = evaluation_batch_size
         self.workers = workers
@@ -133,6 +138,11 @@ class OneClassData(LightningDataModule, ABC):
         if self.batch_size > len(self.train):
             self.batch_size = len(self.train)
             self.notes.append(f"batch_size={self.batch_size}: by rule, there are no more training images")
+        if self._asked_images is not None:
+            self.total_images = self._asked_images
+        else:
+            assert self.passes is not None
+            self.total_images = math.ceil(self.passes * len(self.train))
         test = self.load_test()
         self.test = self._limited(test) if test is not None and len(test) else None
         self._is_set_up = True
@@ -146,9 +156,15 @@ class OneClassData(LightningDataModule, ABC):
             raise UserError(f"seed={self.seed} must be at least 0 and below {2**32}")
         if self.workers < 0:
             raise UserError(f"data.workers={self.workers} must be at least 0")
-        for key in ("batch_size", "total_images", "evaluation_batch_size"):
-            if getattr(self, key) < 1:
-                raise UserError(f"{key}={getattr(self, key)} must be at least 1")
+        for key, value in (
+            ("batch_size", self.batch_size),
+            ("total_images", self._asked_images),
+            ("evaluation_batch_size", self.evaluation_batch_size),
+        ):
+            if value is not None and value < 1:
+                raise UserError(f"{key}={value} must be at least 1")
+        if self._asked_images is None and (self.passes is None or not 0 < self.passes < math.inf):
+            raise UserError(f"schedule.passes={self.passes}: give a number above 0, or schedule.total_images")
         if self.limit is not None and self.limit < 2:
             raise UserError(f"data.limit={self.limit} must be at least 2, or null for all images")
 

@@ -18,9 +18,9 @@ from anomaly_gan.durable import check_writable, prefix_beside
 from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.export.formats import FORMATS, Outputs, Runner
 from anomaly_gan.export.graph import trace
-from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.progress import step
 from anomaly_gan.randomness import make_rng
+from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.scoring.calibration import Threshold
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import RawImages
@@ -68,43 +68,43 @@ def export(checkpoint: Checkpoint, format_name: str, output: Path, rate: float |
             f"output={output}: give a file whose name ends in {kind.suffix}, in a folder that exists"
         )
     check_writable(output)
-    detector = checkpoint.build()
-    threshold = checkpoint.threshold(detector.primary, rate)
-    scorer = detector.scorer()
+    scorer = checkpoint.build()
+    threshold = checkpoint.threshold(scorer.primary, rate)
     data = checkpoint.data
-    kind.check(scorer, data["image_size"])
-    step(f"tracing what {detector.primary} computes")
+    scorer.check_export(format_name)
+    kind.check()
+    step(f"tracing what {scorer.primary} computes")
     program = trace(scorer, threshold, data["channels"], data["image_size"])
     # Beside the output, because a file can be moved into its place at once only from the same disk.
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=prefix_beside(output)) as folder:
         written = Path(folder) / output.name
         step(f"writing it as {format_name}")
-        kind.write(program, metadata(checkpoint, detector, threshold), written)
+        kind.write(program, metadata(checkpoint, scorer, threshold), written)
         step(f"checking the file against the detector, on {PROBES} images")
         run, _ = kind.open(written)
-        difference = largest_difference(run, detector, threshold, data["channels"], data["image_size"])
+        difference = largest_difference(run, scorer, threshold, data["channels"], data["image_size"])
         with written.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(written, output)
-    return Exported(detector.primary, threshold, difference)
+    return Exported(scorer.primary, threshold, difference)
 
 
 def metadata(
-    checkpoint: Checkpoint, detector: AnomalyDetector, threshold: Threshold | None
+    checkpoint: Checkpoint, scorer: Scorer, threshold: Threshold | None
 ) -> dict[str, Any]:
     """What the file says of itself; plain containers."""
     data = checkpoint.data
     return {
         "format": FORMAT,
         "version": __version__,
-        "method": detector.name,
+        "method": checkpoint.method,
         "dataset": data["dataset"],
         "normal_class": data["normal_class"],
         "image_size": data["image_size"],
         "channels": data["channels"],
         "resize": data["resize"],
         "bits": data.get("bits", 16),
-        "score": detector.primary,
+        "score": scorer.primary,
         "threshold": None if threshold is None else threshold.value,
         "false_positive_rate": None if threshold is None else threshold.rate,
         "held_out_scores": None if threshold is None else threshold.held_out.tolist(),
@@ -112,7 +112,7 @@ def metadata(
 
 
 def largest_difference(
-    run: Runner, detector: AnomalyDetector, threshold: Threshold | None, channels: int, image_size: int
+    run: Runner, scorer: Scorer, threshold: Threshold | None, channels: int, image_size: int
 ) -> float:
     """Between the file's scores and the detector's, as a part of the detector's mean absolute score.
 
@@ -125,7 +125,7 @@ def largest_difference(
     probes = probe_images(PROBES, channels, image_size)
     parts = [run(part.numpy()) for part in (probes[:1], probes[1:])]
     found: Outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    expected = detector.score(to_float(probes)).numpy()
+    expected = scorer.score(to_float(probes)).numpy()
     difference = float(np.abs(found["score"] - expected).max() / np.abs(expected).mean())
     if not difference <= TOLERANCE:  # written so that NaN fails too
         raise UserError(

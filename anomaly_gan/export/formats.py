@@ -12,12 +12,10 @@ from typing import Any
 import torch
 from jaxtyping import UInt8
 from numpy import ndarray
-from torch import nn
 from torch.export import ExportedProgram
 
 from anomaly_gan.errors import UserError
 from anomaly_gan.export.graph import INPUT, OUTPUTS
-from anomaly_gan.methods.scorer import Scorer
 
 METADATA = "anomaly_gan"
 """The key under which a file says what it holds, as JSON."""
@@ -37,11 +35,11 @@ class Format(ABC):
     suffix: str
 
     @abstractmethod
-    def check(self, scorer: nn.Module, image_size: int) -> None:
+    def check(self) -> None:
         """Before any work.
 
         Raises:
-            UserError: this kind cannot hold that scorer, or its libraries are missing.
+            UserError: its libraries are missing.
         """
 
     @abstractmethod
@@ -62,8 +60,8 @@ class Torch(Format):
 
     suffix = ".pt2"
 
-    def check(self, scorer: nn.Module, image_size: int) -> None:
-        return None  # it holds everything
+    def check(self) -> None:
+        return None  # it needs torch alone
 
     def write(self, program: ExportedProgram, metadata: Mapping[str, Any], path: Path) -> None:
         for weights in program.parameters():  # so that whoever runs it may call .numpy() on what comes
@@ -89,21 +87,11 @@ class Onnx(Format):
 
     suffix = ".onnx"
 
-    def check(self, scorer: nn.Module, image_size: int) -> None:
+    def check(self) -> None:
         missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
         if missing:
             raise UserError(
                 f"format=onnx: {' and '.join(missing)} not installed; pip install 'anomaly-gan[export]'"
-            )
-        if isinstance(scorer, Scorer) and scorer.precision != "32-true":
-            raise UserError(
-                f"format=onnx: ONNX Runtime has no {scorer.precision}; format=torch has it, or train with "
-                "scoring.precision=32-true"
-            )
-        if isinstance(scorer, Scorer) and scorer.blurs(image_size):
-            raise UserError(
-                "format=onnx: the exporter cannot write views that are blurred each in its way; format=torch "
-                "can, or train with method.views.augment.blur=false"
             )
 
     def write(self, program: ExportedProgram, metadata: Mapping[str, Any], path: Path) -> None:

@@ -61,7 +61,7 @@ class Graph(nn.Module):
 
 
 def trace(scorer: nn.Module, threshold: Threshold | None, channels: int, image_size: int) -> ExportedProgram:
-    """The graph of a scorer (`AnomalyDetector.scorer`) on the CPU, for any size of batch."""
+    """The graph of a scorer (`Scorer.forward`) on the CPU, for any size of batch."""
     # Of two images or more: a size of one would be taken for a constant.
     example = torch.zeros(2, channels, image_size, image_size, dtype=torch.uint8)
     with torch.no_grad():

@@ -1,85 +1,80 @@
-"""What every method promises, the paper's and each baseline."""
+"""What every method promises: networks, a plan by which they learn, and the scorer that they are for."""
 
-from abc import ABC, abstractmethod
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-import pytorch_lightning as pl
-from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import nn
 
-from anomaly_gan.errors import UserError
-from anomaly_gan.types import ImageBatches, Images, Scores
-
-
-class Insight(NamedTuple):
-    """What the primary scores of B images are made of."""
-
-    per_shift: dict[str, Float[Tensor, "batch shifts"]]
-    """By part of the score, what each shift adds to it; all parts and shifts together are the score."""
-    typical: dict[str, Float[Tensor, " shifts"]]
-    """The same of a normal image, roughly."""
-    cosine: Float[Tensor, "batch neighbours"]
-    """Of the most similar normal training images, nearest first."""
-    row: Int64[Tensor, "batch neighbours"]
-    """Which they are, in the order of `fit_scorer`."""
+from anomaly_gan.scoring.base import Scorer
+from anomaly_gan.training.loop import PhasedTraining
+from anomaly_gan.training.optimizers import Adam, Recipe
+from anomaly_gan.training.phases import PhaseSettings, Stage, StageSettings
 
 
-class AnomalyDetector(pl.LightningModule, ABC):
-    """Learns from normal images; scores any image, higher = more anomalous."""
+class Method(PhasedTraining):
+    """Learns from normal images; its scorer then tells how far any image is from them.
 
-    name: str
-    """Of the method, in results."""
-    primary: str
-    """The score that ranks: a key of what `score_all` returns."""
-    forms: tuple[str, ...] = ("plain",)
-    """The forms in which every score is computed; the last is the primary's."""
+    A method of one's own hands these to its base: `docs/new_method.md`.
+
+    Args:
+        name: of the method, in results.
+        scorer: what is left when the training is over. It has those networks that scoring needs.
+        networks: all that are trained, by the names that phases have for them; the scorer's among them.
+        plan: the stages; none where nothing is learned.
+        optimizer, optimizers, phases, stages, seed, total_iterations, on_non_finite, log_every_iterations:
+            see `PhasedTraining`; they come from the configuration.
+    """
+
+    makers: tuple[str, ...] = ()
+    """The networks that make images, where the method has such: while they are trained, `health` is asked."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        scorer: Scorer,
+        networks: Mapping[str, nn.Module] | None = None,
+        plan: Sequence[Stage] = (),
+        optimizer: Recipe | None = None,
+        optimizers: Mapping[str, Recipe] | None = None,
+        phases: Mapping[str, PhaseSettings] | None = None,
+        stages: Mapping[str, StageSettings] | None = None,
+        seed: int = 0,
+        total_iterations: int = 1,
+        on_non_finite: Literal["raise", "skip"] = "raise",
+        log_every_iterations: int = 10,
+    ):
+        super().__init__(
+            networks=networks or {},
+            plan=plan,
+            optimizer=optimizer or Adam(),
+            optimizers=optimizers or {},
+            phases=phases or {},
+            stages=stages or {},
+            seed=seed,
+            total_iterations=total_iterations,
+            on_non_finite=on_non_finite,
+            log_every_iterations=log_every_iterations,
+        )
+        self.name = name
+        self.scorer = scorer
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is anything to train."""
+        return bool(self.plan)
 
     @property
     def generates(self) -> bool:
-        """Whether `generate` works."""
-        return False
+        """Whether networks that make images are trained."""
+        return any(name in self.networks for name in self.makers)
 
-    @property
-    def reconstructs(self) -> bool:
-        """Whether `reconstruct` works."""
-        return False
+    def health(self, step: Any) -> dict[str, float]:
+        """How the training stands on one batch, by name; asked of methods with `makers`.
 
-    def generate(self, count: int, *purpose: int | str) -> Images:
-        """`count` synthetic inliers, [count, C, h, w] in [0, 1]; the same for the same purpose."""
-        raise TypeError(f"{self.name} generates nothing")
-
-    def reconstruct(self, images: Images) -> Images:
-        """What a model of the inliers makes of each image, [B, C, H, W] in [0, 1], as the input."""
-        raise TypeError(f"{self.name} reconstructs nothing")
-
-    def scorer(self) -> nn.Module:
-        """What `score` computes as a module of its own: raw images [B, C, H, W] -> scores [B].
-
-        It is one expression of tensors, of any B, that `torch.export` can follow: nothing is drawn in it and
-        nothing split. It shares the detector's weights, and has none that the score does not need.
-
-        Raises:
-            UserError: the method has none.
-        """
-        raise UserError(f"{self.name} cannot be exported; a detector of anomaly_gan can")
-
-    @abstractmethod
-    def fit_scorer(self, normal: ImageBatches) -> None:
-        """Take what scoring needs from the normal training images into buffers.
+        `diversity`, of what is made over that of real images, is what a collapse is told by.
 
         Args:
-            normal: batches [B, C, H, W] in [0, 1], on the detector's device; of several processes, this one's
-                part of them. What is taken is of all processes' images.
+            step: as for phases.
         """
-
-    @abstractmethod
-    def score_all(self, images: Images) -> dict[str, Scores]:
-        """Every score and part of each image, [B]; independent of what else is in the batch."""
-
-    def insight(self, images: Images, neighbours: int) -> Insight | None:
-        """What the primary score of each image is made of; None from a method that cannot say."""
-        return None
-
-    def score(self, images: Images) -> Scores:
-        """The anomaly score of each image, [B]."""
-        return self.score_all(images)[self.primary]
+        return {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from anomaly_gan.before import result_today
 from anomaly_gan.errors import UserError
 from anomaly_gan.results import FAILED_FILE, RESULT_FILE, RunResult
 
@@ -68,7 +69,7 @@ def collect(places: Sequence[Path]) -> Collection:
             seen.add(path.resolve())
             try:
                 result = _read(path)
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, AttributeError, LookupError, ValueError, TypeError) as error:
                 reason = " ".join(str(error).replace("RunResult.__init__() ", "").split())
                 found.warnings.append(f"{path}: left out, not a readable result ({reason})")
                 continue
@@ -117,7 +118,7 @@ def _read(path: Path) -> RunResult | None:
         return None
     if not isinstance(content, dict):
         raise ValueError("not an object")
-    result = RunResult(**content)
+    result = RunResult(**result_today(content))
     _check(result)
     return result
 
@@ -132,7 +133,7 @@ def _check(result: RunResult) -> None:
     Raises:
         ValueError: a field is of another kind than it should be.
     """
-    kinds: dict[str, Any] = {"dataset": str, "normal_class": str, "method": str, "ablation": str, "seed": int}
+    kinds: dict[str, Any] = {"dataset": str, "normal_class": str, "method": str, "seed": int}
     kinds |= {"primary": str, "auroc": dict, "auroc_interval": dict, "auroc_parts": dict, "config": dict}
     kinds |= {"auroc_parts_interval": dict, "counts": dict, "seconds": dict, "versions": dict, "curve": list}
     kinds |= {"notes": list, "classes": list, "machine": str, "command": str}

@@ -54,7 +54,7 @@ def page(explanation: Explanation) -> Figure:
             axes.axis("off")
         for axes, neighbour in zip(row, explanation.neighbours, strict=False):
             name = fitted(Path(neighbour.name).name, 2.0, 7)
-            _show(axes, neighbour.picture, f"{name}\ncosine {neighbour.cosine:.3f}")
+            _show(axes, neighbour.picture, f"{name}\n{neighbour.measure} {neighbour.likeness:.3f}")
         below.suptitle("the most similar normal images", fontsize=9)
     name = fitted(Path(explanation.name).name, 2.1 * columns, 10)
     figure.suptitle(f"{name}\n{_said(explanation)}", fontsize=10)
@@ -89,10 +89,11 @@ def sheet(explanations: Sequence[Explanation], title: str, neighbours: int = 4) 
         if explanation.reconstruction is not None:
             _show(row[2], explanation.reconstruction, "")
         for axes, neighbour in zip(row[2 + made :], explanation.neighbours, strict=False):
-            caption = fitted(f"{Path(neighbour.name).name}, {neighbour.cosine:.3f}", 1.3, 7)
+            caption = fitted(f"{Path(neighbour.name).name}, {neighbour.likeness:.3f}", 1.3, 7)
             _show(axes, neighbour.picture, caption)
     headings = ["image", "what the score\nhangs on"] + ["reconstruction"] * made
-    headings += ["most similar normal\nimages, cosine"] * bool(neighbours)
+    measures = {neighbour.measure for explanation in explanations for neighbour in explanation.neighbours}
+    headings += [f"most similar normal\nimages, {measure}" for measure in measures]
     for axes, heading in zip(grid[0], headings, strict=False):
         axes.set_title(f"{heading}\n{axes.get_title()}".rstrip(), fontsize=7)
     figure.suptitle(title, fontsize=11)
@@ -154,8 +155,11 @@ def _bars(axes: Axes, explanation: Explanation) -> None:
             axes.plot([x - width / 2, x + width / 2], [value] * 2, color=NORMAL, linewidth=2)
     axes.axhline(0, color="0.3", linewidth=0.8)
     axes.plot([], [], color=NORMAL, linewidth=2, label="a normal image")
-    axes.set_xticks(shifts, TURNS if len(shifts) == len(TURNS) else [str(k) for k in shifts], fontsize=7)
+    if len(shifts) == len(TURNS):
+        axes.set_xticks(shifts, TURNS, fontsize=7)
+    else:
+        axes.tick_params(axis="x", labelsize=6)
     axes.tick_params(axis="y", labelsize=6)
-    axes.set_title("what each rotation adds to the score", fontsize=8)
+    axes.set_title("what each shift adds to the score", fontsize=8)
     axes.legend(fontsize=6, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1))
     axes.spines[["top", "right"]].set_visible(False)

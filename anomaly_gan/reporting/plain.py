@@ -76,7 +76,7 @@ def latex(contents: Contents) -> str:
 
 def long_form(contents: Contents) -> dict[str, list[Any]]:
     """Columns of the CSV: a row a run; AUROCs in [0, 1], seconds of training."""
-    names = ("dataset", "class", "method", "ablation", "variant", "seed", "score", "auroc", "low", "high")
+    names = ("dataset", "class", "method", "variant", "seed", "score", "auroc", "low", "high")
     columns: dict[str, list[Any]] = {name: [] for name in (*names, "seconds", "frechet", "path")}
     for table in contents.tables:
         for row in table.rows:

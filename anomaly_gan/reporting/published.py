@@ -25,7 +25,7 @@ OUR_CLASS = {("fashion_mnist", "t-shirt_top"): "t_shirt"}
 """Published class names that we spell otherwise."""
 
 LABELS = {"csi_g": "csi_g", "full": "full (all of Algorithm 1)"}
-"""Of methods whose names are those of our ablations."""
+"""Of methods whose names say little."""
 
 CONFIDENCE = {
     "looked up": "read in the source",

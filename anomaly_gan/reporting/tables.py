@@ -124,7 +124,7 @@ def _table(dataset: str, runs: list[Run], score: str | None) -> Table:
                 why = result.auroc_absent_because or f"it has no score {score or result.primary}"
                 notes.append(f"{row.label}, {name}, seed {seed}: no AUROC, {why}.")
         row.cells = _cells({place: value for place, value in values.items() if value is not None}, classes)
-    raw = Row(Kind("raw_pixels", RAW_PIXELS, ""), RAW_PIXELS)
+    raw = Row(Kind(RAW_PIXELS, ""), RAW_PIXELS)
     raw_values: dict[tuple[str, int], float] = {}
     for row in ordered:
         for place, run in row.runs.items():
@@ -134,7 +134,7 @@ def _table(dataset: str, runs: list[Run], score: str | None) -> Table:
     raw.cells = _cells(raw_values, classes)
     seeds = sorted({seed for row in ordered for _, seed in row.runs})
     beside, sentence = published(dataset)
-    last_of = {row.kind.name: row for row in ordered}
+    last_of = {row.kind.method: row for row in ordered}
     for figures in beside:
         if figures.method in last_of:
             last_of[figures.method].published = figures
@@ -142,7 +142,7 @@ def _table(dataset: str, runs: list[Run], score: str | None) -> Table:
         dataset=dataset,
         classes=classes,
         rows=ordered,
-        raw=raw if raw.cells else None,
+        raw=raw if raw.cells and not _has_all(ordered, raw) else None,
         published=[figures for figures in beside if figures.method not in last_of],
         sentence=sentence,
         seeds=seeds,
@@ -184,6 +184,11 @@ def _cell(by_seed: dict[int, float]) -> Cell:
     values = list(by_seed.values())
     sd = statistics.stdev(values) if len(values) > 1 else None
     return Cell(statistics.fmean(values), sd, sorted(by_seed))
+
+
+def _has_all(rows: Sequence[Row], raw: Row) -> bool:
+    """Whether the method raw_pixels was run wherever raw pixels stand beside other methods."""
+    return any(row.kind.method == "raw_pixels" and raw.cells.keys() <= row.cells.keys() for row in rows)
 
 
 def _missing(row: Row, classes: Sequence[str], seeds: Sequence[int]) -> str:

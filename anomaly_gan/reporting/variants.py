@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from anomaly_gan.reporting.collect import Run
-from anomaly_gan.results import PAPER
 
 SAME_KIND = {"seed", "normal_class", "name", "resume", "data.root"}
-SAME_KIND |= {"data.seed", "data.normal_class", "method.seed", "method.ablation"}
-SAME_KIND_GROUPS = {"paths", "logger", "callbacks", "hydra", "trainer", "ablation"}
+SAME_KIND |= {"data.seed", "data.normal_class", "method.seed", "scoring.seed"}
+SAME_KIND_GROUPS = {"paths", "logger", "callbacks", "hydra", "trainer"}
 """Settings in which runs of one kind may differ: what a row has several of, what names the row, and what
 does not change what is learned."""
 
@@ -19,19 +18,14 @@ class Kind(NamedTuple):
     """What a row of a table is about."""
 
     method: str
-    ablation: str
+    """As `method=` names it, and as published figures do."""
     variant: str
     """How its configuration differs from the method's usual one on the data set; empty where it does not."""
 
     @property
-    def name(self) -> str:
-        """Of the method, as `RunResult.row` and published figures have it."""
-        return self.ablation if self.method == PAPER else self.method
-
-    @property
     def label(self) -> str:
         """For a person."""
-        return ", ".join(word for word in (self.name, self.variant) if word)
+        return ", ".join(word for word in (self.method, self.variant) if word)
 
 
 TABLE_1 = ("deep_svdd", "ocgan", "geom", "rot_trans", "goad", "csi", "csi_g", "full")
@@ -40,8 +34,8 @@ TABLE_1 = ("deep_svdd", "ocgan", "geom", "rot_trans", "goad", "csi", "csi_g", "f
 
 def rank(kind: Kind) -> tuple[Any, ...]:
     """Sorts kinds as Table 1 does, the usual configuration of each first."""
-    place = TABLE_1.index(kind.name) if kind.name in TABLE_1 else len(TABLE_1)
-    return place, kind.method, kind.ablation, kind.variant
+    place = TABLE_1.index(kind.method) if kind.method in TABLE_1 else len(TABLE_1)
+    return place, kind.method, kind.variant
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -97,17 +91,15 @@ def _kinds(runs: Sequence[Run]) -> tuple[list[Kind], list[str]]:
         tuple((name, value) for name, value in settings.items() if _text(value) != usual[name])
         for settings in all_settings
     ]
-    keys = [
-        (run.result.method, run.result.ablation, _text(d)) for run, d in zip(runs, different, strict=True)
-    ]
+    keys = [(run.result.method, _text(d)) for run, d in zip(runs, different, strict=True)]
     groups = dict(zip(keys, different, strict=True))
     short = {key: _label(d) for key, d in groups.items()}
-    taken = Counter((*key[:2], label) for key, label in short.items())
+    taken = Counter((key[0], label) for key, label in short.items())
     labels = {
-        key: label if taken[(*key[:2], label)] == 1 else ", ".join(f"{n}={_show(v)}" for n, v in groups[key])
+        key: label if taken[key[0], label] == 1 else ", ".join(f"{n}={_show(v)}" for n, v in groups[key])
         for key, label in short.items()
     }
-    found = [Kind(*key[:2], labels[key]) for key in keys]
+    found = [Kind(key[0], labels[key]) for key in keys]
     unrecorded = Counter(name for settings in all_settings for name in names if name not in settings)
     notes = []
     if unrecorded:
@@ -130,7 +122,7 @@ def _show(value: Any) -> str:
 def _label(different: Sequence[tuple[str, Any]]) -> str:
     """The differences in words; a value that is interpolated into several places is said once."""
     # The groups into which others are copied come last.
-    copies = ("method.", "data.")
+    copies = ("method.", "scoring.", "data.")
     ordered = sorted(different, key=lambda item: (item[0].startswith(copies), item[0].count(".")))
     said, words = set(), []
     for name, value in ordered:

@@ -134,7 +134,7 @@ def _filters(runs: Sequence[Run]) -> list[tuple[str, str, list[str]]]:
     values: dict[tuple[str, str], list[Any]] = {
         ("dataset", "data set"): [r.dataset for r in results],
         ("class", "class"): [r.normal_class for r in results],
-        ("ablation", "method"): [r.row for r in results],
+        ("method", "method"): [r.method for r in results],
         ("seed", "seed"): sorted({r.seed for r in results}),
     }
     distinct = {key: [str(v) for v in dict.fromkeys(found)] for key, found in values.items()}
@@ -157,7 +157,7 @@ def _line(number: int, run: Run, row: Row | None, contents: Contents) -> dict[st
         "dataset": result.dataset,
         "class": result.normal_class,
         "row": row.label if row else "",
-        "ablation": result.row,
+        "method": result.method,
         "variant": row.kind.variant if row else "",
         "superseded": row is None,
         "seed": result.seed,
@@ -177,7 +177,7 @@ def _detail(run: Run, contents: Contents) -> dict[str, Any]:
     known = evidence if isinstance(evidence, Evidence) else None
     generator = result.generator or {}
     return {
-        "title": f"{result.dataset}, {result.normal_class}, {result.row}, seed {result.seed}",
+        "title": f"{result.dataset}, {result.normal_class}, {result.method}, seed {result.seed}",
         "score": contents.score or result.primary,
         "auroc": run.auroc(contents.score),
         "scores": [
@@ -216,7 +216,7 @@ def _configs(runs: Sequence[Run]) -> tuple[list[dict[str, str]], list[dict[str, 
     """
     groups = defaultdict(list)
     for run in runs:
-        groups[run.result.dataset, run.result.row].append(_shown(run))
+        groups[run.result.dataset, run.result.method].append(_shown(run))
     common: list[dict[str, str]] = []
     numbers = {}
     for key, configs in groups.items():
@@ -229,7 +229,7 @@ def _configs(runs: Sequence[Run]) -> tuple[list[dict[str, str]], list[dict[str, 
         common.append(shared)
     found = []
     for run in runs:
-        number = numbers[run.result.dataset, run.result.row]
+        number = numbers[run.result.dataset, run.result.method]
         shared, config = common[number], _shown(run)
         own = {name: value for name, value in config.items() if shared.get(name) != value}
         without = [name for name in shared if name not in config]

@@ -7,7 +7,7 @@ from anomaly_gan.data.module import OneClassData
 from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.evaluation import Scored
 from anomaly_gan.explanation import IMAGES_AN_EXPLANATION, explain
-from anomaly_gan.methods.raw_pixels import RawPixels
+from anomaly_gan.scoring.raw_pixels import RawPixels
 from anomaly_gan.reporting import explanations, figures
 from anomaly_gan.results import RunResult
 from anomaly_gan.runs.parts import Found, Run, Training
@@ -35,10 +35,10 @@ def draw(run: Run, training: Training, found: Found, result: RunResult, normal: 
         draw_scores(run, found.shown, result)
         if found.unexplained is None:
             draw_explanations(run, found.shown, found.threshold, normal)
-    if run.detector.generates:
-        generation.draw_generator(run.pictures, run.detector, run.data)
+    if run.scorer.generates:
+        generation.draw_generator(run.pictures, run.scorer, run.data)
     if any(len(point) > 1 for point in training.losses):  # some phase ran before the end
-        title = f"{run.title}, {result.ablation}: losses"
+        title = f"{run.title}, {result.method}: losses"
         figures.save(figures.losses(training.losses, title), run.pictures / "losses.png")
 
 
@@ -46,7 +46,7 @@ def draw_scores(run: Run, scored: Scored, result: RunResult) -> None:
     """ROC where both kinds were tested, score histogram by class, the images at both ends of the ranking."""
     data, primary = run.data, scored.scores[result.primary]
     if scored.what == "test" and result.auroc_absent_because is None:
-        shown = {name: scored.scores[name] for name in [*ranked(result), RawPixels.primary]}
+        shown = {name: scored.scores[name] for name in dict.fromkeys((*ranked(result), RawPixels.primary))}
         figure = figures.roc(shown, scored.aurocs(), scored.anomalous, run.title)
         figures.save(figure, run.pictures / "roc.png")
     title = f"{run.title}: {scored.what} images"
@@ -60,7 +60,7 @@ def draw_scores(run: Run, scored: Scored, result: RunResult) -> None:
 
 def draw_gallery(run: Run, scored: Scored, name: str, rows: list[int]) -> None:
     """The images in these rows, each with its name and primary score."""
-    primary = scored.scores[run.detector.primary]
+    primary = scored.scores[run.scorer.primary]
     captions = [
         [scored.images.names[row], *_class_of(row, scored, run.data), f"{primary[row]:.3f}"] for row in rows
     ]
@@ -96,10 +96,10 @@ def _duration(seconds: float) -> str:
 
 def draw_explanations(run: Run, scored: Scored, threshold: Threshold | None, normal: NormalImages) -> None:
     """Explain the images at both ends of the ranking."""
-    rows = np.argsort(-scored.scores[run.detector.primary], kind="stable").tolist()
+    rows = np.argsort(-scored.scores[run.scorer.primary], kind="stable").tolist()
     rows = rows[:EXPLAINED] + rows[max(EXPLAINED, len(rows) - EXPLAINED) :]
-    images = scored.images[rows].images.to(run.detector.device)
+    images = scored.images[rows].images.to(run.scorer.device)
     names = [": ".join([*_class_of(row, scored, run.data), scored.images.names[row]]) for row in rows]
-    explained = list(explain(run.detector, images, names, threshold, normal))
+    explained = list(explain(run.scorer, images, names, threshold, normal))
     title = f"{run.title}: the most and the least anomalous"
     figures.save(explanations.sheet(explained, title), run.pictures / "explanation.png")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from anomaly_gan import checkpoint, evaluation, generation
 from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.distributed import rank
-from anomaly_gan.methods.raw_pixels import RawPixels
+from anomaly_gan.scoring.raw_pixels import RawPixels
 from anomaly_gan.metrics.auroc import bootstrap_interval
 from anomaly_gan.metrics.generator import FeatureNetwork
 from anomaly_gan.results import RunResult
@@ -52,7 +52,7 @@ def finish(
         if is_new:
             # Not before its scores are known to be numbers.
             file = run.folder / DETECTOR_FILE
-            checkpoint.save(file, run.detector, run.config, data.describe(), fitted.calibration, normal)
+            checkpoint.save(file, run.scorer, run.config, data.describe(), fitted.calibration, normal)
     tested = with_raw_pixels(run, tested)
     if rank() > 0:
         return None
@@ -75,7 +75,7 @@ def fit(run: Run) -> Fitted:
     start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        evaluation.fit_scorer(run.detector, run.data)
+        evaluation.fit_scorer(run.scorer, run.data)
     notes = [str(warning.message) for warning in caught]
     return Fitted(seconds={"fit_scorer": time.perf_counter() - start}, notes=notes)
 
@@ -86,11 +86,11 @@ def calibrate(run: Run, fitted: Fitted) -> Fitted:
     Raises:
         UserError: a score is not a number.
     """
-    held_out = evaluation.score_held_out(run.detector, run.data)
+    held_out = evaluation.score_held_out(run.scorer, run.data)
     if held_out is None:
         return fitted
     start = time.perf_counter()
-    calibration = evaluation.calibrate(run.detector, held_out)
+    calibration = evaluation.calibrate(run.scorer, held_out)
     seconds = {"calibrate": held_out.seconds + time.perf_counter() - start}
     return replace(fitted, calibration=calibration, held_out=held_out, seconds={**fitted.seconds, **seconds})
 
@@ -100,7 +100,7 @@ def threshold_of(run: Run, calibration: Calibration | None) -> Threshold | None:
     asked = run.rate_asked
     if calibration is None:
         return None
-    return calibration.threshold(run.detector.primary, calibration.possible_rate(asked))
+    return calibration.threshold(run.scorer.primary, calibration.possible_rate(asked))
 
 
 def score(run: Run) -> Tested:
@@ -109,20 +109,21 @@ def score(run: Run) -> Tested:
     Raises:
         UserError: a score is not a number.
     """
-    detector, data = run.detector, run.data
-    scored = evaluation.score_test_set(detector, data)
+    scorer, data = run.scorer, run.data
+    scored = evaluation.score_test_set(scorer, data)
     if scored is not None:
         return Tested(list(scored.scores), scored, {"score": scored.seconds})
-    one = detector.score_all(to_float(data.train[[0]].images.to(detector.device)))
+    one = scorer.scores(to_float(data.train[[0]].images.to(scorer.device)))
     evaluation.check_finite({name: values.cpu().numpy() for name, values in one.items()})
     return Tested(list(one))
 
 
 def with_raw_pixels(run: Run, tested: Tested) -> Tested:
     """`tested` with the scores of the nearest neighbour on raw pixels, where there are test images."""
-    if tested.scored is None:
+    if tested.scored is None or RawPixels.primary in tested.names:
         return tested
-    raw = RawPixels().to(run.detector.device)
+    form = {"image_size": run.data.image_size, "channels": run.data.channels}
+    raw = RawPixels(**form).to(run.scorer.device)
     start = time.perf_counter()
     evaluation.fit_scorer(raw, run.data)
     raw_scored = evaluation.score_test_set(raw, run.data)
@@ -142,11 +143,11 @@ def measure(run: Run, tested: Tested, feature_network: FeatureNetwork | None) ->
         intervals = {name: bootstrap_interval(scored.scores[name], scored.anomalous) for name in aurocs}
     generator = None
     seconds = {}
-    if run.detector.generates and feature_network is not None:
+    if run.scorer.generates and feature_network is not None:
         start = time.perf_counter()
-        generator = generation.quality(run.detector, run.data, feature_network)
+        generator = generation.quality(run.scorer, run.data, feature_network)
         seconds["generator"] = time.perf_counter() - start
     validation = None
     if run.config.get("validate"):
-        validation = validate(run.detector, run.data, run.config["seed"])
+        validation = validate(run.scorer, run.data, run.config["seed"])
     return Measured(aurocs, intervals, generator, validation, seconds)

@@ -7,8 +7,8 @@ from typing import Any
 
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.evaluation import Scored
-from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.results import Interval
+from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.scoring.calibration import Calibration, Threshold, check_rate
 
 DETECTOR_FILE = "detector.ckpt"
@@ -21,11 +21,17 @@ class Run:
 
     folder: Path
     """It exists; everything goes there."""
-    detector: AnomalyDetector
+    scorer: Scorer
+    """Trained."""
     data: OneClassData
     """Set up."""
     config: Mapping[str, Any]
     """The run's whole configuration, resolved, in plain containers."""
+
+    @property
+    def method(self) -> str:
+        """The name of the method."""
+        return str(self.config["method"]["name"])
 
     @property
     def rate_asked(self) -> float:

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from anomaly_gan.evaluation import Scored, why_no_auroc
-from anomaly_gan.methods.raw_pixels import RawPixels
+from anomaly_gan.scoring.raw_pixels import RawPixels
 from anomaly_gan.metrics.false_alarms import expected_rates
 from anomaly_gan.results import HELD_OUT_FILE, SCORES_FILE, RunResult, machine, versions, write_csv
 from anomaly_gan.runs.parts import Found, Measured, Run, Training
 from anomaly_gan.scoring.calibration import DECISION, Threshold, images_needed, p_values_among
-from anomaly_gan.scoring.scores import PARTS
 
 
 def record(run: Run, training: Training, found: Found) -> RunResult:
@@ -31,11 +30,10 @@ def record(run: Run, training: Training, found: Found) -> RunResult:
     return RunResult(
         dataset=data.name,
         normal_class=data.class_names[data.normal_index],
-        method=run.detector.name,
-        ablation=run.config["ablation"]["name"],
+        method=run.method,
         seed=run.config["seed"],
-        primary=run.detector.primary,
-        **_aurocs(found.measured),
+        primary=run.scorer.primary,
+        **_aurocs(run, found.measured),
         auroc_absent_because=why_no_auroc(data),
         curve=training.curve,
         counts=data.describe()["counts"],
@@ -54,11 +52,12 @@ def record(run: Run, training: Training, found: Found) -> RunResult:
     )
 
 
-def _aurocs(measured: Measured) -> dict[str, Any]:
+def _aurocs(run: Run, measured: Measured) -> dict[str, Any]:
     """The fields of a result that say how well each score, each part and raw pixels tell images apart."""
     aurocs, intervals = measured.aurocs, measured.intervals
-    parts = [name for name in aurocs if name.removesuffix("_ens") in PARTS]
-    ranking = [name for name in aurocs if name not in parts and name != RawPixels.primary]
+    parts = [name for name in aurocs if name in run.scorer.parts]
+    beside = {*parts, RawPixels.primary} - {run.scorer.primary}
+    ranking = [name for name in aurocs if name not in beside]
     return {
         "auroc": {name: aurocs[name] for name in ranking},
         "auroc_interval": {name: intervals[name] for name in ranking},
@@ -99,7 +98,7 @@ def calibration_entry(run: Run, threshold: Threshold, scored: Scored | None) -> 
     `false_alarms` and `found` count what was tested; null where there is nothing to test.
     """
     entry: dict[str, Any] = {
-        "score": run.detector.primary,
+        "score": run.scorer.primary,
         "held_out": len(threshold.held_out),
         "false_positive_rate_asked": run.rate_asked,
         "false_positive_rate": threshold.rate,
@@ -109,7 +108,7 @@ def calibration_entry(run: Run, threshold: Threshold, scored: Scored | None) -> 
     }
     if scored is None:
         return entry
-    above = threshold.anomalous(scored.scores[run.detector.primary])
+    above = threshold.anomalous(scored.scores[run.scorer.primary])
     for name, tested in (("false_alarms", ~scored.anomalous), ("found", scored.anomalous)):
         if tested.any():
             entry[name] = {"tested": int(tested.sum()), "rate": float(above[tested].mean())}
@@ -125,7 +124,7 @@ def write_scores(run: Run, scored: Scored, threshold: Threshold | None) -> None:
 
     p-value and decision are the primary score's, and empty where there is no threshold.
     """
-    primary = scored.scores[run.detector.primary]
+    primary = scored.scores[run.scorer.primary]
     columns: dict[str, Any] = {
         "name": scored.images.names,
         "class": [run.data.class_names[label] for label in scored.labels],
@@ -145,7 +144,7 @@ def write_held_out(run: Run, held_out: Scored) -> None:
 
     The p-value is the primary score's, which comes before the others.
     """
-    primary = run.detector.primary
+    primary = run.scorer.primary
     scores = {primary: held_out.scores[primary]} | held_out.scores
     rows = np.argsort(-scores[primary], kind="stable")
     columns: dict[str, Any] = {

@@ -7,6 +7,7 @@ from typing import Any
 from anomaly_gan.results import HELD_OUT_FILE, PAGE_FILE, RESULT_FILE, RunResult
 from anomaly_gan.runs.parts import DETECTOR_FILE, FIGURES_FOLDER
 from anomaly_gan.runs.record import ranked
+from anomaly_gan.scoring.raw_pixels import RawPixels
 
 
 def summary(result: RunResult, folder: Path) -> str:
@@ -17,8 +18,9 @@ def summary(result: RunResult, folder: Path) -> str:
     else:
         rows = [(name, result.auroc[name], result.auroc_interval[name]) for name in ranked(result)]
         rows += [(name, value, None) for name, value in result.auroc_parts.items()]
-        yardstick = "raw pixels, nearest neighbour"
-        rows.append((yardstick, result.auroc_raw_pixels, result.auroc_raw_pixels_interval))
+        if RawPixels.primary not in result.auroc:
+            yardstick = "raw pixels, nearest neighbour"
+            rows.append((yardstick, result.auroc_raw_pixels, result.auroc_raw_pixels_interval))
         lines.append("AUROC, %")
         for name, value, interval in rows:
             assert value is not None

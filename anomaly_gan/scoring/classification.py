@@ -80,7 +80,15 @@ def dirichlet_score(logits: TransformLogits, alphas: Float[Tensor, "shifts class
         logits: [B, K, K].
         alphas: [K, K], of `fit_dirichlets`.
     """
-    return -((alphas - 1).to(logits.dtype) * _log_softmax(logits)).sum(2).mean(1)
+    return dirichlet_parts(logits, alphas).sum(1)
+
+
+@in_full_precision
+def dirichlet_parts(
+    logits: TransformLogits, alphas: Float[Tensor, "shifts classes"]
+) -> Float[Tensor, "batch shifts"]:
+    """What each transform adds to `dirichlet_score`: [B, K], whose sum over the transforms is the score."""
+    return -((alphas - 1).to(logits.dtype) * _log_softmax(logits)).sum(2) / logits.shape[1]
 
 
 @in_full_precision
@@ -90,7 +98,13 @@ def simplified_score(logits: TransformLogits) -> Scores:
     Args:
         logits: [B, K, K].
     """
-    return -logits.softmax(2).diagonal(dim1=1, dim2=2).mean(1)
+    return simplified_parts(logits).sum(1)
+
+
+@in_full_precision
+def simplified_parts(logits: TransformLogits) -> Float[Tensor, "batch shifts"]:
+    """What each transform adds to `simplified_score`: [B, K], whose sum over the transforms is the score."""
+    return -logits.softmax(2).diagonal(dim1=1, dim2=2) / logits.shape[1]
 
 
 @in_full_precision

@@ -25,11 +25,11 @@ class MemoryBank(nn.Module):
         """What is held.
 
         Raises:
-            RuntimeError: nothing is; `fit_scorer` comes first.
+            RuntimeError: nothing is; `Scorer.fit` comes first.
         """
         bank = Bank(*(self.get_buffer(name) for name in Bank._fields))
         if len(bank.unit) == 0:
-            raise RuntimeError("the memory bank is empty: call fit_scorer before scoring")
+            raise RuntimeError("the memory bank is empty: call fit before scoring")
         return bank
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:

@@ -95,3 +95,10 @@ def gaussian_blur(images: Images, apply: Bool[Tensor, " batch"], sigma: Float[Te
         planes = F.conv2d(planes, kernel[:, None, None, :], groups=batch * channels)
         planes = F.conv2d(planes, kernel[:, None, :, None], groups=batch * channels)
     return planes.view(batch, channels, height, width)
+
+
+def resized(images: Images, side: int) -> Resized:
+    """`images` with sides of `side` pixels; themselves where they have it."""
+    if images.shape[-1] == side:
+        return images
+    return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)

@@ -4,7 +4,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const root = document.documentElement;
   const all = (selector, under = document) => [...under.querySelectorAll(selector)];
-  const KEYS = ["dataset", "class", "ablation", "seed", "row"];
+  const KEYS = ["dataset", "class", "method", "seed", "row"];
   const list = document.querySelector(".runs tbody");
   const runs = all("tr.run");
 
@@ -50,7 +50,7 @@
       section.hidden = !here;
       if (!here) continue;
       for (const row of all(".results tbody:not(.published) tr:not(.raw)", section))
-        row.classList.toggle("dim", !matches(row, state, ["ablation", "row"]));
+        row.classList.toggle("dim", !matches(row, state, ["method", "row"]));
       const classes = state.getAll("class");
       for (const cell of all("[data-class]", section))
         cell.classList.toggle("dim", classes.length > 0 && !classes.includes(cell.dataset.class));

@@ -1,25 +1,11 @@
 """Algorithm 1 as a literal: which line moves which networks, how often, and by what objective."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
-from anomaly_gan import objectives
-from anomaly_gan.objectives import SharedStep, Step, Terms
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One line of Algorithm 1."""
-
-    name: str
-    """Names its logged terms, `train/<name>/<term>`, and its settings."""
-    trains: tuple[str, ...]
-    """The networks it moves, weights and running statistics; all others stay bit for bit."""
-    objective: Callable[[Step], Terms]
-    """What it minimises."""
-    every: int = 1
-    """It runs in every `every`-th iteration; an iteration is one batch of inliers."""
-
+from anomaly_gan.methods.paper import objectives
+from anomaly_gan.methods.paper.objectives import SharedStep, Step
+from anomaly_gan.training.phases import Phase, Terms
 
 N = 5
 """The paper's; `method.every` is what counts in a run."""

@@ -9,32 +9,25 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomaly_gan.distributed import gather
 from anomaly_gan.losses.adversarial import Form, d_loss_made, d_loss_real, g_loss
 from anomaly_gan.losses.contrastive import nt_xent, shift_classification
 from anomaly_gan.losses.reconstruction import dissimilarity, latent_error, pixel_error
-from anomaly_gan.randomness import RowRng
-from anomaly_gan.sharding import Shard
 from anomaly_gan.transforms.diff_augment import DiffAugment
-from anomaly_gan.transforms.geometry import Resized
+from anomaly_gan.training import phases
+from anomaly_gan.training.phases import Terms
+from anomaly_gan.transforms.geometry import resized
 from anomaly_gan.transforms.views import ShiftedViews
-from anomaly_gan.types import Images, Scalar
-
-Terms = dict[str, Scalar]
+from anomaly_gan.types import Images
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one iteration of Algorithm 1 hands to each of its lines."""
+class Step(phases.Step):
+    """What one iteration of Algorithm 1 hands to each of its lines; `images` is X, the real inliers."""
 
-    networks: Mapping[str, nn.Module]
-    """By the names of the phase table."""
-    images: Images
-    """X: the batch of real inliers, [B, C, H, W] in [0, 1]."""
     latents: Float[Tensor, "draws latent"]
     """h: draws of N(0, I), [kB, L]; one or more for each inlier."""
     views: ShiftedViews
@@ -47,10 +40,6 @@ class Step:
     """Of every image that D sees."""
     generator_side: int
     """Side of the images that E, G and D work with, pixels."""
-    shard: Shard
-    """Which rows of the iteration's inliers `images` are, where several processes share them."""
-    rng: RowRng
-    """The randomness of this iteration, for these rows, on the images' device."""
 
     def inliers(self) -> Images:
         """X at the side that E, G and D work with."""
@@ -83,13 +72,6 @@ class SharedStep(Step):
     def reconstructed(self) -> Images:
         """G(E(x)), made at the first call."""
         return self._reconstructed
-
-
-def resized(images: Images, side: int) -> Resized:
-    """`images` with sides of `side` pixels; themselves where they have it."""
-    if images.shape[-1] == side:
-        return images
-    return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
 
 
 def contrast_shifted(step: Step, images: Images) -> Terms:

@@ -1,54 +1,39 @@
-"""Manual optimisation, once, for any table of phases."""
+"""Manual optimisation, once, for any plan of stages and phases."""
 
-import math
-from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from anomaly_gan.algorithm import Phase
+from anomaly_gan.batches import FloatBatches
 from anomaly_gan.data.image_set import Batch
-from anomaly_gan.distributed import average_
+from anomaly_gan.distributed import average_, rank, world_size
 from anomaly_gan.errors import UserError
-from anomaly_gan.methods.base import AnomalyDetector
-from anomaly_gan.methods.captured import CapturedStep, Graph
 from anomaly_gan.networks.modes import frozen
-from anomaly_gan.objectives import Step, Terms
-from anomaly_gan.optimizers import Recipe
 from anomaly_gan.precision import without_autocast
+from anomaly_gan.randomness import RowRng, derive_seed
 from anomaly_gan.sharding import Shard
+from anomaly_gan.training.captured import CapturedStep, Graph
+from anomaly_gan.training.optimizers import Recipe
+from anomaly_gan.training.phases import (
+    Phase,
+    PhaseSettings,
+    Stage,
+    StageSettings,
+    Step,
+    Terms,
+    Timetable,
+)
+from anomaly_gan.transforms.convert import to_float
+from anomaly_gan.types import Images
 
-
-@dataclass(frozen=True)
-class PhaseSettings:
-    """What a run may say of one phase.
-
-    Args:
-        weights: of its terms.
-        gradient_clip: largest norm of its gradient, over all networks it trains; None: any.
-        start_iteration: it does not run before that iteration.
-    """
-
-    weights: Mapping[str, float]
-    gradient_clip: float | None = None
-    start_iteration: int = 0
-
-    def check(self, phase: str) -> None:
-        """Raises UserError for a value that cannot be used, naming it as the configuration does."""
-        path = f"method.phases.{phase}"
-        for name, weight in self.weights.items():
-            if not isinstance(weight, int | float) or not math.isfinite(weight):
-                raise UserError(f"{path}.weights.{name}={weight}: expected a number")
-        if self.gradient_clip is not None and not self.gradient_clip > 0:
-            raise UserError(f"{path}.gradient_clip={self.gradient_clip} must be above 0, or null")
-        if self.start_iteration < 0:
-            raise UserError(f"{path}.start_iteration={self.start_iteration} must be at least 0")
+Rngs = Callable[[str], RowRng]
+"""From a purpose to this iteration's random numbers for it."""
 
 
 class Taken(NamedTuple):
@@ -59,19 +44,22 @@ class Taken(NamedTuple):
     terms: Terms
 
 
-class PhasedDetector(AnomalyDetector):
-    """Runs a table of phases, in order, in every iteration; one optimizer for each network.
+class PhasedTraining(pl.LightningModule):
+    """Runs the phases of a stage, in order, in every iteration; one optimizer for each network and stage.
 
     An iteration is one batch. Lightning's `global_step` counts the steps of all optimizers together, so
     nothing here uses it. Where several processes share a batch, each computes the terms of its own rows, and
     gradients and terms are averaged over them once a phase. Nothing waits for the device but what is logged.
 
     Args:
-        phases: the table.
-        networks: by the names of the table.
-        settings: of each phase, by its name.
-        recipe: optimizer and learning-rate schedule of every network.
-        total_iterations: length of the training, for the schedule.
+        networks: by the names that phases have for them.
+        plan: the stages, in their order; none where there is nothing to learn.
+        optimizer: optimizer and learning-rate schedule of every network.
+        optimizers: the same of single networks, by name; they go before those of a stage.
+        phases: settings of phases, by name; a phase without has weights of one.
+        stages: settings of stages, by name; a stage without has a share of one.
+        seed: of every random draw.
+        total_iterations: length of the training.
         on_non_finite: what becomes of a loss or gradient that is not a number: raise ends the training with
             the phase's name and iteration when the terms are next logged, before anything of them is saved;
             skip leaves the phase's networks as they were and counts it (and so waits for the device in every
@@ -82,30 +70,40 @@ class PhasedDetector(AnomalyDetector):
     def __init__(
         self,
         *,
-        phases: Sequence[Phase],
         networks: Mapping[str, nn.Module],
-        settings: Mapping[str, PhaseSettings],
-        recipe: Recipe,
+        plan: Sequence[Stage],
+        optimizer: Recipe,
+        optimizers: Mapping[str, Recipe],
+        phases: Mapping[str, PhaseSettings],
+        stages: Mapping[str, StageSettings],
+        seed: int,
         total_iterations: int,
         on_non_finite: Literal["raise", "skip"],
         log_every_iterations: int,
     ):
         if log_every_iterations < 1:
             raise UserError(f"log_every_iterations={log_every_iterations} must be at least 1")
-        for phase in phases:
-            if phase.name not in settings:
-                raise UserError(f"method.phases.{phase.name} must be given")
-        for name, of in settings.items():
-            of.check(name)
+        if seed < 0:
+            raise UserError(f"seed={seed} must be at least 0")
+        for name, of_phase in phases.items():
+            of_phase.check(name)
+        for name, of_stage in stages.items():
+            of_stage.check(name)
         super().__init__()
         self.automatic_optimization = False
-        self.phases = tuple(phases)
         self.networks = nn.ModuleDict(networks)
-        self.settings = settings
+        self.plan = tuple(plan)
+        self.optimizer = optimizer
+        self.optimizer_of = optimizers
+        self.phase_settings = {name: PhaseSettings({}) for name in self._phase_names()} | dict(phases)
+        self.stage_settings = {stage.name: StageSettings() for stage in plan} | dict(stages)
         self.weights = {
-            f"{phase}/{name}": weight for phase, of in settings.items() for name, weight in of.weights.items()
+            f"{phase}/{name}": weight for phase, of in phases.items() for name, weight in of.weights.items()
         }
-        self.recipe = recipe
+        self.weighted = set(phases)
+        """The phases of whose terms each must have a weight."""
+        self.timetable = Timetable(total_iterations, [self.stage_settings[stage.name].share for stage in plan])
+        self.seed = seed
         self.total_iterations = total_iterations
         self.on_non_finite = on_non_finite
         self.log_every_iterations = log_every_iterations
@@ -114,15 +112,30 @@ class PhasedDetector(AnomalyDetector):
         """How many steps of each phase were left out."""
         self.captured: dict[str, CapturedStep] | None = None
         self._taken: list[Taken] = []
+        self._rngs: dict[tuple[str, str], torch.Generator] = {}
 
-    @abstractmethod
-    def make_step(self, batch: Batch) -> Step:
-        """What this iteration's phases are given."""
+    def make_step(self, images: Images, shard: Shard, rng: Rngs) -> Step:
+        """What this iteration's phases are given. A hook: a method whose phases need more makes its own.
+
+        Args:
+            images: this process's normal images of the iteration.
+            shard: which rows of the iteration's batch they are.
+            rng: from a purpose to random numbers.
+        """
+        return Step(dict(self.networks.items()), images, shard, rng("step"))
+
+    def after_iteration(self, ran: Sequence[Phase]) -> None:
+        """A hook, called when the phases `ran` of an iteration have moved their networks."""
 
     @property
     def iteration(self) -> int:
         """How many batches came before this one, over the whole training."""
         return self.trainer.fit_loop.epoch_loop.total_batch_idx
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that this iteration belongs to."""
+        return self.plan[self.timetable.stage(self.iteration)]
 
     def capture_phases(self, graph: Callable[[], Graph] = Graph) -> None:
         """From now on each phase is recorded as a graph after a few steps, and replayed.
@@ -137,50 +150,53 @@ class PhasedDetector(AnomalyDetector):
             raise UserError(
                 "method.on_non_finite=skip waits for every step; trainer.cuda_graphs=false allows it"
             )
-        Graph.pool = None  # of an earlier detector's graphs
+        Graph.pool = None  # of an earlier method's graphs
         self.captured = {
-            phase.name: CapturedStep(partial(self._leap, phase), graph()) for phase in self.phases
+            phase.name: CapturedStep(partial(self._leap, phase), graph())
+            for stage in self.plan
+            for phase in stage.phases
         }
 
     def compile_networks(self) -> None:
         """From now on each network is compiled at its first use; names in checkpoints stay the same.
 
-        Every line of Algorithm 1 brings each network its own combination of batch size and of what has a
-        gradient, and each is compiled once.
+        Every phase brings each network its own combination of batch size and of what has a gradient, and each
+        is compiled once.
         """
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
         for network in self.networks.values():
             network.compile(dynamic=False)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        optimizers = [self.recipe.optimizer(network.parameters()) for network in self.networks.values()]
+        """One for each stage and each network that it trains, in that order: a stage starts afresh."""
+        made = [self.recipe(*key).optimizer(self.networks[key[1]].parameters()) for key in self._trained()]
         if self.captured is not None:
-            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            for group in (group for optimizer in made for group in optimizer.param_groups):
                 # What a graph reads has to lie on the device.
                 group["lr"] = torch.tensor(group["lr"], device=self.device)
                 group["capturable"] = self.device.type == "cuda"
-        return optimizers
+        return made
+
+    def recipe(self, stage: str, network: str) -> Recipe:
+        """Optimizer and schedule of a network in a stage, by their names."""
+        return self.optimizer_of.get(network) or self.stage_settings[stage].optimizer or self.optimizer
 
     def on_train_start(self) -> None:
         self.terms = {name: term.to(self.device) for name, term in self.terms.items()}
-        for group in (group for optimizer in self._optimizers for group in optimizer.param_groups):
+        for group in (group for optimizer in self._optimizers.values() for group in optimizer.param_groups):
             if isinstance(group["lr"], Tensor):  # from a checkpoint it comes on the CPU
                 group["lr"] = group["lr"].to(self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         if self.iteration % self.log_every_iterations == 0:
             self.terms.clear()  # what is logged is of the iterations since the last time
-        step = self.make_step(batch)
-        learning_rate = self.recipe.rate(self.iteration / self.total_iterations)
-        for optimizer in self._optimizers:
-            for group in optimizer.param_groups:
-                if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(learning_rate)
-                else:
-                    group["lr"] = learning_rate
-        for phase in self.phases:
-            if self.runs(phase):
-                self.descend(phase, step)
+        self._begin_stage()
+        step = self.step_of(batch)
+        learning_rate = self._set_learning_rates()
+        ran = [phase for phase in self.stage.phases if self.runs(phase)]
+        for phase in ran:
+            self.descend(phase, step)
+        self.after_iteration(ran)
         if self.is_logged:
             self.raise_if_not_finite()
             # In one piece: each number asked for alone would wait for the device.
@@ -189,6 +205,42 @@ class PhasedDetector(AnomalyDetector):
             values["train/learning_rate"] = learning_rate
             for logger in self.loggers:
                 logger.log_metrics(values, step=self.iteration + 1)
+
+    def step_of(self, batch: Batch) -> Step:
+        """What the phases are given in this iteration, whose images are `batch`."""
+        shard = self.shard_of(batch)
+        return self.make_step(to_float(batch.images), shard, lambda purpose: self._rng(purpose, shard))
+
+    def _rng(self, purpose: str, shard: Shard) -> RowRng:
+        """Seeded for this iteration; always the same object, which graphs that draw from it have to know."""
+        key = (purpose, str(self.device))
+        if key not in self._rngs:
+            self._rngs[key] = torch.Generator(self.device)
+        return RowRng(self._rngs[key].manual_seed(derive_seed(self.seed, purpose, self.iteration)), shard)
+
+    def _begin_stage(self) -> None:
+        """Let the stage begin, where this is its first iteration."""
+        begin = self.stage.begin
+        if begin is None or self.iteration != self.timetable.start(self.timetable.stage(self.iteration)):
+            return
+        loader = self.trainer.datamodule.bank_loader(rank(), world_size())  # type: ignore[attr-defined]
+        with torch.no_grad():
+            begin(FloatBatches(loader, self.device, f"beginning stage {self.stage.name}"))
+
+    def _set_learning_rates(self) -> float:
+        """Give the optimizers of this stage their learning rates of this iteration; that of the first."""
+        progress = self.timetable.progress(self.iteration)
+        rates = []
+        for (stage, network), optimizer in self._optimizers.items():
+            if stage != self.stage.name:
+                continue
+            rates.append(self.recipe(stage, network).rate(progress))
+            for group in optimizer.param_groups:
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rates[-1])
+                else:
+                    group["lr"] = rates[-1]
+        return rates[0]
 
     @property
     def is_logged(self) -> bool:
@@ -207,7 +259,7 @@ class PhasedDetector(AnomalyDetector):
     def runs(self, phase: Phase) -> bool:
         """Whether `phase` runs in this iteration."""
         due = (self.iteration + 1) % phase.every == 0
-        return due and self.iteration >= self.settings[phase.name].start_iteration
+        return due and self.phase_settings[phase.name].allow(self.iteration)
 
     def descend(self, phase: Phase, step: Step) -> None:
         """One optimizer step of `phase` on the networks it trains; the others stay as they are."""
@@ -254,21 +306,26 @@ class PhasedDetector(AnomalyDetector):
         gradients = [p.grad for p in parameters if p.grad is not None]
         average_([*gradients, *terms.values()])
         norm = get_total_norm(gradients)
-        largest = self.settings[phase.name].gradient_clip
+        largest = self.phase_settings[phase.name].gradient_clip
         if largest is not None:
             clip_grads_with_norm_(parameters, largest, norm)
         return terms | {f"{phase.name}/total": self._total(terms), f"{phase.name}/gradient_norm": norm}
 
     def _optimizers_of(self, phase: Phase) -> list[Any]:
-        pairs = zip(self.networks, self._optimizers, strict=True)
-        return [optimizer for name, optimizer in pairs if name in phase.trains]
+        return [
+            optimizer
+            for (stage, network), optimizer in self._optimizers.items()
+            if stage == self.stage.name and network in phase.trains
+        ]
 
     def _total(self, terms: Terms) -> Tensor:
         return torch.stack([self._weight(name) * term for name, term in terms.items()]).sum()
 
     def _weight(self, term: str) -> float:
+        phase, name = term.split("/")
+        if phase not in self.weighted:
+            return 1.0
         if term not in self.weights:
-            phase, name = term.split("/")
             raise UserError(f"method.phases.{phase}.weights.{name} must be given")
         return self.weights[term]
 
@@ -284,7 +341,7 @@ class PhasedDetector(AnomalyDetector):
         iteration, phase, values = next(step for step in taken if not _finite(step.phase, step.terms))
         terms = ", ".join(f"{name} {float(value):.3g}" for name, value in values.items())
         raise UserError(
-            f"training ended at iteration {iteration + 1}: the loss or gradient of line {phase.name!r} is "
+            f"training ended at iteration {iteration + 1}: the loss or gradient of phase {phase.name!r} is "
             f"not finite ({terms}); checkpoints/last.ckpt in the run's folder, if it is there, is from "
             "before; try a lower optimizer.learning_rate, "
             f"method.phases.{phase.name}.gradient_clip=1 or method.on_non_finite=skip"
@@ -293,21 +350,31 @@ class PhasedDetector(AnomalyDetector):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.raise_if_not_finite()
         checkpoint["skipped"] = dict(self.skipped)
-        checkpoint["terms"] = dict(self.terms)  # of the lines since terms were last logged
+        checkpoint["terms"] = dict(self.terms)  # of the phases since terms were last logged
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.skipped = Counter(checkpoint["skipped"])
         self.terms = checkpoint["terms"]
 
+    def _phase_names(self) -> list[str]:
+        return [phase.name for stage in self.plan for phase in stage.phases]
+
+    def _trained(self) -> Iterator[tuple[str, str]]:
+        """The names of each stage and of each network that it trains."""
+        for stage in self.plan:
+            moved = {name for phase in stage.phases for name in phase.trains}
+            yield from ((stage.name, network) for network in self.networks if network in moved)
+
     @property
-    def _optimizers(self) -> list[Any]:
-        """One a network, in their order; Lightning gives a single one bare, several in a list."""
+    def _optimizers(self) -> dict[tuple[str, str], Any]:
+        """By stage and network; Lightning gives a single one bare, several in a list."""
         optimizers = self.optimizers()
-        return optimizers if isinstance(optimizers, list) else [optimizers]
+        listed = optimizers if isinstance(optimizers, list) else [optimizers]
+        return dict(zip(self._trained(), listed, strict=True))
 
 
 def _full(phase: Phase, term: str) -> str:
-    """A term's name with its line's, which a line made of several has given already."""
+    """A term's name with its line's, which a phase made of several has given already."""
     return term if "/" in term else f"{phase.name}/{term}"
 
 

@@ -25,19 +25,23 @@ class Recipe(ABC):
     """First rate of the warm-up, as a factor of `learning_rate`."""
     decay: Literal["constant", "cosine"] = "constant"
     """After the warm-up: stay, or fall to zero along half a cosine."""
+    milestones: Sequence[float] = ()
+    """Parts of the training after each of which the rate is a tenth of what it was."""
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0:
             raise UserError(f"learning_rate={self.learning_rate} must be above 0")
         if not (0 <= self.warmup_fraction < 1 and 0 <= self.warmup_start <= 1):
             raise UserError("warmup_fraction must be in [0, 1) and warmup_start in [0, 1]")
+        if not all(0 < milestone < 1 for milestone in self.milestones):
+            raise UserError(f"milestones={list(self.milestones)} must be above 0 and below 1")
 
     @abstractmethod
     def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """A new optimizer over `parameters`."""
 
     def rate(self, progress: float) -> float:
-        """Learning rate at `progress` in [0, 1] of the training: no state, so a resumed run has it too."""
+        """Learning rate at `progress` in [0, 1] of the stage: no state, so a resumed run has it too."""
         if progress < self.warmup_fraction:
             factor = self.warmup_start + (1 - self.warmup_start) * progress / self.warmup_fraction
         elif self.decay == "constant":
@@ -45,6 +49,9 @@ class Recipe(ABC):
         else:
             after = (progress - self.warmup_fraction) / (1 - self.warmup_fraction)
             factor = (1 + math.cos(math.pi * after)) / 2
+        for milestone in self.milestones:
+            if progress >= milestone:
+                factor /= 10
         return self.learning_rate * factor
 
 
@@ -54,6 +61,11 @@ class Adam(Recipe):
 
     learning_rate: float = 2e-4
     betas: Sequence[float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    """Added to the root of the second moment."""
+    weight_decay: float = 0.0
+    """Added to the gradient, times the weight: the gradient of half of it times the squared weights, as a
+    part of the loss."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,7 +74,14 @@ class Adam(Recipe):
 
     def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         first, second = self.betas
-        return torch.optim.Adam(parameters, lr=self.learning_rate, betas=(first, second), fused=True)
+        return torch.optim.Adam(
+            parameters,
+            lr=self.learning_rate,
+            betas=(first, second),
+            eps=self.epsilon,
+            weight_decay=self.weight_decay,
+            fused=True,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +90,7 @@ class SGD(Recipe):
 
     learning_rate: float = 0.1
     momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 1e-6
 
     def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
@@ -78,6 +98,7 @@ class SGD(Recipe):
             parameters,
             lr=self.learning_rate,
             momentum=self.momentum,
+            nesterov=self.nesterov,
             weight_decay=self.weight_decay,
             fused=True,
         )

@@ -1,18 +1,18 @@
-"""A line of Algorithm 1 as one CUDA graph: a step of some hundred small kernels without their launches.
+"""A phase as one CUDA graph: a step of some hundred small kernels without their launches.
 
-A graph repeats what was recorded, on the same memory. So the batch is copied to where the recorded one lay,
+A graph repeats what was recorded, on the same memory. So the tensors of a step are copied to where the recorded ones lay,
 random numbers come from a random generator that the graph knows and that is seeded anew in each iteration,
 and the learning rate is a number on the device.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from anomaly_gan.objectives import Step, Terms
+from anomaly_gan.training.phases import Step, Terms
 
 WARM_UP = 3
 """Steps before the recording: libraries choose their kernels and optimizers make their state."""
@@ -59,11 +59,11 @@ class CapturedStep:
             return self.function(step)
         if self.calls == WARM_UP + 1:
             # The memory from which every replay reads.
-            self.step = replace(step, images=step.images.clone(), latents=step.latents.clone())
+            self.step: Any = replace(step, **{name: value.clone() for name, value in _tensors(step).items()})  # type: ignore[type-var]
             self.graph.record(self._work, step.rng.base)
         else:
-            self.step.images.copy_(step.images)
-            self.step.latents.copy_(step.latents)
+            for name, value in _tensors(step).items():
+                getattr(self.step, name).copy_(value)
         self.graph.replay()
         return dict(zip(self.names, self.values.clone().unbind(), strict=True))
 
@@ -74,3 +74,9 @@ class CapturedStep:
         terms = self.function(self.step)
         self.names = tuple(terms)
         self.values = torch.stack(tuple(terms.values()))
+
+
+def _tensors(step: Any) -> dict[str, Tensor]:
+    """What differs from step to step: the tensors among the fields of its dataclass."""
+    values = {field.name: getattr(step, field.name) for field in fields(step)}
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}

@@ -1,0 +1,267 @@
+"""The scores of the paper and of CSI: nearest normal images in the features of F, under every shift."""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import torch
+from torch import nn
+
+from anomaly_gan.distributed import average_, gather_unknown, world_size
+from anomaly_gan.errors import UserError
+from anomaly_gan.networks.autoencoders import Family
+from anomaly_gan.networks.feature_extractor import FeatureExtractor
+from anomaly_gan.networks.modes import batch_norms, recalibrating
+from anomaly_gan.networks.synthesis import Synthesis
+from anomaly_gan.randomness import RowRng, make_rng
+from anomaly_gan.scoring.base import Attribution, Neighbours, Scorer
+from anomaly_gan.scoring.memory import MemoryBank
+from anomaly_gan.scoring.scores import (
+    PARTS,
+    SMALLEST_MEAN_SHIFT_LOGIT,
+    anomaly_scores,
+    contributions,
+    make_bank,
+    most_similar,
+)
+from anomaly_gan.transforms.convert import to_float
+from anomaly_gan.transforms.shifts import Views
+from anomaly_gan.transforms.views import ShiftedViews
+from anomaly_gan.types import ImageBatches, Images, Latents, RawImages, Scores, ShiftedEmbeddings, ShiftLogits
+
+SUFFIX = {"plain": "", "ensemble": "_ens"}
+"""What the names of a form's scores end in."""
+
+BANK_ROWS = 4
+"""Rows of the bank compared at a time, for each view that goes through F at a time: a row is small."""
+
+
+class NearestNeighbours(Scorer):
+    """F, a bank of the normal images' embeddings, and G and E where they were trained.
+
+    Scores come in two forms: from the shifted image alone (eq. 11's M: `paper`, `csi` and their parts), and,
+    where `ensemble` > 0, from embeddings averaged over that many draws of T (M_ens: `paper_ens`, ...).
+
+    Args:
+        image_size, channels: see `Scorer`.
+        width, embedding_size: of F.
+        networks: what E and G are made of.
+        views: shifts and augmentation.
+        seed: of the ensemble's draws.
+        primary: which score ranks; the ensemble's where it runs.
+        ensemble: R, draws of T a score averages over; 0 for none.
+        chunk: views that go through F, and a quarter of the bank rows that are compared, at a time;
+            sets the memory.
+        precision: of F's convolutions; its heads and the search are float32 always.
+        recalibrate_batch_norm: re-estimate F's running statistics on the bank's images, seen as the primary
+            score sees them, before the bank is made.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        width: int,
+        embedding_size: int,
+        networks: Family,
+        views: ShiftedViews,
+        seed: int,
+        primary: Literal["paper", "csi"],
+        ensemble: int,
+        chunk: int,
+        precision: Literal["32-true", "bf16-mixed"],
+        recalibrate_batch_norm: bool,
+    ):
+        for key, value, smallest in (
+            ("scoring.ensemble", ensemble, 0),
+            ("scoring.chunk", chunk, 1),
+            ("scoring.embedding_size", embedding_size, 1),
+        ):
+            if value < smallest:
+                raise UserError(f"{key}={value} must be at least {smallest}")
+        super().__init__(image_size=image_size, channels=channels)
+        self.network = FeatureExtractor(image_size, channels, width, views.shifts.count, embedding_size)
+        self.synthesis = Synthesis(networks, image_size, channels)
+        self.views = views
+        self.seed = seed
+        self.forms: tuple[str, ...] = ("plain", "ensemble") if ensemble > 0 else ("plain",)
+        self.banks = nn.ModuleDict({form: MemoryBank() for form in self.forms})
+        self.primary = primary + SUFFIX[self.forms[-1]]
+        self.parts = tuple(part + SUFFIX[form] for form in self.forms for part in PARTS)
+        self.ensemble = ensemble
+        self.chunk = chunk
+        self.precision = precision
+        self.recalibrate_batch_norm = recalibrate_batch_norm
+
+    @torch.no_grad()
+    def fit(self, normal: ImageBatches) -> None:
+        """Fill the banks; F's running statistics are re-estimated before, where that is asked for.
+
+        Warns:
+            UserWarning: a shift's mean logit over the bank is too small to divide by.
+        """
+        if self.recalibrate_batch_norm:
+            self._recalibrate(normal)
+        self.eval()
+        for form in self.forms:
+            embedded = [self.embed(images, form) for images in normal]
+            bank = make_bank(*(gather_unknown(torch.cat(parts)) for parts in zip(*embedded, strict=True)))
+            self._memory(form).fill(bank)
+            weak = (bank.mean_logit < SMALLEST_MEAN_SHIFT_LOGIT).nonzero().flatten().tolist()
+            if weak:
+                warnings.warn(
+                    f"the shift head is not yet sure of shifts {weak} on normal images (mean logit below "
+                    f"{SMALLEST_MEAN_SHIFT_LOGIT}): their weight in the csi score is capped; train longer",
+                    stacklevel=2,
+                )
+
+    @torch.inference_mode()
+    def scores(self, images: Images) -> dict[str, Scores]:
+        self.eval()
+        found: dict[str, Scores] = {}
+        for form in self.forms:
+            embedded = self.embed(images, form)
+            of_form = anomaly_scores(*embedded, self._memory(form).bank, BANK_ROWS * self.chunk)
+            found |= {name + SUFFIX[form]: value for name, value in of_form.items()}
+        return found
+
+    def forward(self, images: RawImages) -> Scores:
+        """The same without the loops over parts of the batch and of the bank: the primary score of [B].
+
+        Memory beyond that of F: some 12 bytes for each pair of an image and a row of the bank.
+        """
+        form = self.forms[-1]
+        with self._autocast():
+            embedded = embed(self.network, self._draws(to_float(images), form), self.views.shifts.count)
+        bank = self._memory(form).bank
+        return anomaly_scores(*embedded, bank, len(bank.unit))[self.primary.removesuffix(SUFFIX[form])]
+
+    def check_export(self, format_name: str) -> None:
+        if format_name != "onnx":
+            return
+        if self.precision != "32-true":
+            raise UserError(
+                f"format=onnx: ONNX Runtime has no {self.precision}; format=torch has it, or train with "
+                "scoring.precision=32-true"
+            )
+        draws = range(self.ensemble) if self.forms[-1] == "ensemble" else ()
+        blurs = any(self.views.scoring_draw(draw, self.seed).blurs for draw in draws)
+        if blurs and self.views.scoring_augment.blurs(self.image_size):
+            raise UserError(
+                "format=onnx: the exporter cannot write views that are blurred each in its way; format=torch "
+                "can, or train with method.views.augment.blur=false"
+            )
+
+    @torch.inference_mode()
+    def attribution(self, images: Images, neighbours: int) -> Attribution:
+        self.eval()
+        form = self.forms[-1]
+        bank, chunk = self._memory(form).bank, BANK_ROWS * self.chunk
+        embeddings, logits = self.embed(images, form)
+        found = contributions(embeddings, logits, bank, chunk)
+        name = self.primary.removesuffix(SUFFIX[form])
+        parts = ("contrastive", "shift") if name == "csi" else (name,)
+        # Of an image as near to another as can be, with the mean length and the mean logits of the bank.
+        shifts = len(bank.mean_norm)
+        normal = -bank.mean_norm if name == "paper" else torch.full_like(bank.mean_norm, -1 / shifts)
+        count = min(neighbours, len(bank.unit))
+        return Attribution(
+            {part: found[part] for part in parts},
+            dict.fromkeys(parts, normal),
+            Neighbours(*most_similar(embeddings, bank.unit, count, chunk), "cosine"),
+        )
+
+    def keep_primary_alone(self) -> None:
+        self.forms = self.forms[-1:]
+
+    @property
+    def generates(self) -> bool:
+        return self.synthesis.generator is not None
+
+    @property
+    def reconstructs(self) -> bool:
+        return self.synthesis.encoder is not None
+
+    def draw_latents(self, count: int, *purpose: int | str) -> Latents:
+        """`count` draws of N(0, I), [count, L], the same for the same seed and purpose on every device."""
+        rng = RowRng(make_rng("cpu", self.seed, *purpose))
+        return rng.normal(count, self.synthesis.family.latent_size).to(self.device)
+
+    @torch.no_grad()
+    def generate(self, count: int, *purpose: int | str) -> Images:
+        self.eval()
+        return self.synthesis.generate(self.draw_latents(count, *purpose), self.chunk)
+
+    @torch.no_grad()
+    def reconstruct(self, images: Images) -> Images:
+        self.eval()
+        return self.synthesis.reconstruct(images)
+
+    def embed(self, images: Images, form: str) -> tuple[ShiftedEmbeddings, ShiftLogits]:
+        """Embeddings [B, K, D] and own-shift logits [B, K] of `images`, averaged over the form's draws."""
+        shifts = self.views.shifts.count
+        with self._autocast():
+            parts = [
+                embed(self.network, self._draws(part, form), shifts)
+                for part in images.split(self._images_at_a_time)
+            ]
+        embeddings, logits = zip(*parts, strict=True)
+        return torch.cat(embeddings), torch.cat(logits)
+
+    def _autocast(self) -> torch.autocast:
+        half = self.precision == "bf16-mixed"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+
+    def _memory(self, form: str) -> MemoryBank:
+        memory = self.banks[form]
+        assert isinstance(memory, MemoryBank)
+        return memory
+
+    @property
+    def _images_at_a_time(self) -> int:
+        return max(1, self.chunk // self.views.shifts.count)
+
+    def _draws(self, images: Images, form: str) -> Iterator[Views]:
+        """The views of images in each draw of a form."""
+        if form == "plain":
+            yield self.views.plain(images)
+        else:
+            for draw in range(self.ensemble):
+                yield self.views.ensemble(images, draw, self.seed)
+
+    def _recalibrate(self, normal: ImageBatches) -> None:
+        """Set F's running statistics to their averages over the images as the primary score sees them."""
+        form = self.forms[-1]
+        seen = torch.zeros(1, device=self.device)
+        with recalibrating(self.network), self._autocast():
+            for images in normal:
+                seen += len(images)
+                for part in images.split(self._images_at_a_time):
+                    for views in self._draws(part, form):
+                        self.network(views)
+        if world_size() > 1:  # each process counts for as many images as it has seen
+            share = seen * world_size() / gather_unknown(seen).sum()
+            names = ("running_mean", "running_var")
+            statistics = [norm.get_buffer(name) for norm in batch_norms(self.network) for name in names]
+            for buffer in statistics:
+                buffer *= share
+            average_(statistics)
+
+
+def embed(network: nn.Module, draws: Iterable[Views], shifts: int) -> tuple[ShiftedEmbeddings, ShiftLogits]:
+    """What F says of B images, averaged over draws of their views.
+
+    Args:
+        network: F.
+        draws: of each, the views [K*B, C, H, W], shift-major; at least one.
+        shifts: K.
+
+    Returns:
+        Embeddings [B, K, D], not normalised, and own-shift logits [B, K].
+    """
+    seen = [network(views) for views in draws]
+    embeddings = torch.stack([features.embedding for features in seen]).mean(dim=0)  # [K*B, D]
+    logits = torch.stack([features.shift_logits for features in seen]).mean(dim=0)  # [K*B, K]
+    by_shift = logits.unflatten(0, (shifts, -1))
+    return embeddings.unflatten(0, (shifts, -1)).transpose(0, 1), by_shift.diagonal(dim1=0, dim2=2)

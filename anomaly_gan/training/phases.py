@@ -1,0 +1,140 @@
+"""How a training is said: stages of phases, as data. `training/loop.py` runs any of them."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from anomaly_gan.errors import UserError
+from anomaly_gan.randomness import RowRng
+from anomaly_gan.sharding import Shard
+from anomaly_gan.training.optimizers import Recipe
+from anomaly_gan.types import ImageBatches, Images, Scalar
+
+Terms = dict[str, Scalar]
+"""What a phase minimises, by name: the sum of these, each times its weight."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one iteration hands to each of its phases; a method whose phases need more has a subclass."""
+
+    networks: Mapping[str, nn.Module]
+    """By the names that phases have for them."""
+    images: Images
+    """The batch of normal images, [B, C, H, W] in [0, 1]."""
+    shard: Shard
+    """Which rows of the iteration's batch `images` are, where several processes share it."""
+    rng: RowRng
+    """The randomness of this iteration, for these rows, on the images' device."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimizer step: which networks it moves, and by what."""
+
+    name: str
+    """Names its logged terms, `train/<name>/<term>`, and its settings."""
+    trains: tuple[str, ...]
+    """The networks it moves, weights and running statistics; all others stay bit for bit."""
+    objective: Callable[[Any], Terms]
+    """From the iteration's step to what is minimised."""
+    every: int = 1
+    """It runs in every `every`-th iteration; an iteration is one batch of normal images."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training with phases, optimizers and learning rates of its own."""
+
+    name: str
+    """Names its settings."""
+    phases: tuple[Phase, ...]
+    """They run in this order in every iteration."""
+    begin: Callable[[ImageBatches], None] | None = None
+    """Called before the first iteration of the stage with the normal images; of several processes, each has
+    a part of them. It writes what is no result of an optimizer: a copy of weights, a centre."""
+
+
+@dataclass(frozen=True)
+class PhaseSettings:
+    """What a run may say of one phase.
+
+    Args:
+        weights: of its terms.
+        gradient_clip: largest norm of its gradient, over all networks it trains; None: any.
+        start_iteration: it does not run before that iteration of the training.
+        stop_iteration: it does not run from that iteration on; None: it runs to the end.
+    """
+
+    weights: Mapping[str, float]
+    gradient_clip: float | None = None
+    start_iteration: int = 0
+    stop_iteration: int | None = None
+
+    def check(self, phase: str) -> None:
+        """Raises UserError for a value that cannot be used, naming it as the configuration does."""
+        path = f"method.phases.{phase}"
+        for name, weight in self.weights.items():
+            if not isinstance(weight, int | float) or not math.isfinite(weight):
+                raise UserError(f"{path}.weights.{name}={weight}: expected a number")
+        if self.gradient_clip is not None and not self.gradient_clip > 0:
+            raise UserError(f"{path}.gradient_clip={self.gradient_clip} must be above 0, or null")
+        if self.start_iteration < 0:
+            raise UserError(f"{path}.start_iteration={self.start_iteration} must be at least 0")
+        if self.stop_iteration is not None and self.stop_iteration < 0:
+            raise UserError(f"{path}.stop_iteration={self.stop_iteration} must be at least 0, or null")
+
+    def allow(self, iteration: int) -> bool:
+        """Whether the phase may run in that iteration."""
+        return self.start_iteration <= iteration and (
+            self.stop_iteration is None or iteration < self.stop_iteration
+        )
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """What a run may say of one stage.
+
+    Args:
+        share: its part of the training's iterations, in proportion to the shares of the other stages.
+        optimizer: of the networks that it trains; None: the method's.
+    """
+
+    share: float | int = 1.0
+    optimizer: Recipe | None = None
+
+    def check(self, stage: str) -> None:
+        """Raises UserError for a value that cannot be used, naming it as the configuration does."""
+        if not 0 < self.share < math.inf:
+            raise UserError(f"method.stages.{stage}.share={self.share} must be above 0")
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """Which stage an iteration belongs to: a pure function of its number, so a resumed run has it too.
+
+    Args:
+        total: iterations of the training.
+        shares: of the stages, in their order.
+    """
+
+    total: int
+    shares: Sequence[float] = field(default_factory=tuple)
+
+    def start(self, stage: int) -> int:
+        """The first iteration of stage number `stage`; of the number of stages, the end of the training."""
+        return round(self.total * sum(self.shares[:stage]) / sum(self.shares))
+
+    def stage(self, iteration: int) -> int:
+        """The number of the stage that `iteration` belongs to; beyond the end, the last."""
+        last = len(self.shares) - 1
+        return next((stage for stage in range(last) if iteration < self.start(stage + 1)), last)
+
+    def progress(self, iteration: int) -> float:
+        """How far `iteration` is in its stage, in [0, 1]."""
+        stage = self.stage(iteration)
+        start, end = self.start(stage), self.start(stage + 1)
+        return (iteration - start) / max(1, end - start)
