@@ -125,9 +125,7 @@ def _explain(
     )
 
 
-def occlusion(
-    scorer: Scorer, image: Images, score: Float[Tensor, " one"]
-) -> Float[Tensor, "height width"]:
+def occlusion(scorer: Scorer, image: Images, score: Float[Tensor, " one"]) -> Float[Tensor, "height width"]:
     """How much the score of one image falls where a patch of it is blurred away.
 
     Patches of a fifth of the side, in steps of half of that, with soft edges; what replaces them are the

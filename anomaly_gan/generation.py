@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 
+from anomaly_gan.batches import FloatBatches
 from anomaly_gan.data.image_set import ImageSet
 from anomaly_gan.data.module import OneClassData
-from anomaly_gan.batches import FloatBatches
-from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.metrics.generator import FeatureNetwork, generator_quality
-from anomaly_gan.transforms.geometry import resized
 from anomaly_gan.progress import track
 from anomaly_gan.reporting import figures
+from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.transforms.convert import to_float
+from anomaly_gan.transforms.geometry import resized
 from anomaly_gan.types import Images
 
 SHOWN = 64

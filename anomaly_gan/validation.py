@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Generator
 
+from anomaly_gan.batches import FloatBatches
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.errors import UserError
-from anomaly_gan.batches import FloatBatches
-from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.metrics.auroc import auroc
 from anomaly_gan.randomness import make_rng
+from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.types import Images
 
 ROUNDS = 4

@@ -59,8 +59,9 @@ class GameHealth(pl.Callback):
         if self.in_a_row == CHECKS_IN_A_ROW:
             phase = next(phase for phase in pl_module.stage.phases if {*phase.trains} & {*pl_module.makers})
             message = (
-                f"the generator collapsed (phase {phase.name!r}, iteration {iteration}): what it makes varied "
-                f"by {values['diversity']:.1%} of what real images do, {CHECKS_IN_A_ROW} checks in a row"
+                f"the generator collapsed (phase {phase.name!r}, iteration {iteration}): what it makes "
+                f"varied by {values['diversity']:.1%} of what real images do, {CHECKS_IN_A_ROW} checks in a "
+                "row"
             )
             if self.on_collapse == "raise":
                 raise UserError(

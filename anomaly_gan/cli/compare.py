@@ -29,9 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "a", metavar="A", help="folder of runs, a run's folder or a result file; PATH:METHOD"
-    )
+    parser.add_argument("a", metavar="A", help="folder of runs, a run's folder or a result file; PATH:METHOD")
     parser.add_argument("b", metavar="B", help="likewise")
     parser.add_argument(
         "--score", metavar="NAME", help="a score or part; else the one that ranks in each run"

@@ -15,9 +15,9 @@ from pytorch_lightning.loggers import Logger
 
 from anomaly_gan import runs
 from anomaly_gan.allocator import keep_memory
+from anomaly_gan.build import build_method
 from anomaly_gan.callbacks.learning_curve import LearningCurve
 from anomaly_gan.callbacks.loss_history import LossHistory
-from anomaly_gan.build import build_method
 from anomaly_gan.cli.installed import program
 from anomaly_gan.cli.resume import AUTO, checkpoint_to_resume, how_to_go_on, images_timed_before
 from anomaly_gan.cli.sizes import check_minutes, choose_sizes, images_in_time
@@ -190,9 +190,7 @@ def _speed_up(method: Method, config: dict[str, Any], trainer: pl.Trainer) -> No
         method.capture_phases()
 
 
-def _left(
-    callbacks: dict[str, Any], elapsed: float, method: Method, data: OneClassData
-) -> runs.Training:
+def _left(callbacks: dict[str, Any], elapsed: float, method: Method, data: OneClassData) -> runs.Training:
     """What a training of `elapsed` seconds leaves beside the detector."""
     # A callback can be taken out by configuration (~callbacks.health).
     curve = callbacks.get("learning_curve") or LearningCurve()

@@ -89,9 +89,7 @@ def export(checkpoint: Checkpoint, format_name: str, output: Path, rate: float |
     return Exported(scorer.primary, threshold, difference)
 
 
-def metadata(
-    checkpoint: Checkpoint, scorer: Scorer, threshold: Threshold | None
-) -> dict[str, Any]:
+def metadata(checkpoint: Checkpoint, scorer: Scorer, threshold: Threshold | None) -> dict[str, Any]:
     """What the file says of itself; plain containers."""
     data = checkpoint.data
     return {

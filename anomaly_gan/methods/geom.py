@@ -52,7 +52,9 @@ class Geom(Method):
 
 def classification(step: TransformedStep) -> Terms:
     """Cross-entropy of the transform that each image is under."""
-    return {"transform": _cross_entropy(step.networks["classifier"](step.images, step.rng).logits, step.labels)}
+    return {
+        "transform": _cross_entropy(step.networks["classifier"](step.images, step.rng).logits, step.labels)
+    }
 
 
 _cross_entropy = in_full_precision(F.cross_entropy)

@@ -7,12 +7,12 @@ from anomaly_gan.data.module import OneClassData
 from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.evaluation import Scored
 from anomaly_gan.explanation import IMAGES_AN_EXPLANATION, explain
-from anomaly_gan.scoring.raw_pixels import RawPixels
 from anomaly_gan.reporting import explanations, figures
 from anomaly_gan.results import RunResult
 from anomaly_gan.runs.parts import Found, Run, Training
 from anomaly_gan.runs.record import ranked
 from anomaly_gan.scoring.calibration import Threshold
+from anomaly_gan.scoring.raw_pixels import RawPixels
 
 EXPLAINED = 4
 """Images explained at each end of the ranking."""

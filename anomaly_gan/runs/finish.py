@@ -8,7 +8,6 @@ from dataclasses import replace
 from anomaly_gan import checkpoint, evaluation, generation
 from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.distributed import rank
-from anomaly_gan.scoring.raw_pixels import RawPixels
 from anomaly_gan.metrics.auroc import bootstrap_interval
 from anomaly_gan.metrics.generator import FeatureNetwork
 from anomaly_gan.results import RunResult
@@ -16,6 +15,7 @@ from anomaly_gan.runs.draw import draw, why_not_explained
 from anomaly_gan.runs.parts import DETECTOR_FILE, Fitted, Found, Measured, Run, Tested, Training
 from anomaly_gan.runs.record import record, write_held_out, write_scores
 from anomaly_gan.scoring.calibration import Calibration, Threshold
+from anomaly_gan.scoring.raw_pixels import RawPixels
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.validation import validate
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from anomaly_gan.evaluation import Scored, why_no_auroc
-from anomaly_gan.scoring.raw_pixels import RawPixels
 from anomaly_gan.metrics.false_alarms import expected_rates
 from anomaly_gan.results import HELD_OUT_FILE, SCORES_FILE, RunResult, machine, versions, write_csv
 from anomaly_gan.runs.parts import Found, Measured, Run, Training
 from anomaly_gan.scoring.calibration import DECISION, Threshold, images_needed, p_values_among
+from anomaly_gan.scoring.raw_pixels import RawPixels
 
 
 def record(run: Run, training: Training, found: Found) -> RunResult:

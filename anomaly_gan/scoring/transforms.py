@@ -115,7 +115,9 @@ class TransformClassifier(Scorer):
     def attribution(self, images: Images, neighbours: int) -> Attribution:
         self.eval()
         logits = self.logits(images)
-        parts = dirichlet_parts(logits, self.alphas) if self.primary == "dirichlet" else simplified_parts(logits)
+        parts = (
+            dirichlet_parts(logits, self.alphas) if self.primary == "dirichlet" else simplified_parts(logits)
+        )
         return Attribution({self.primary: parts}, {self.primary: self.typical}, None)
 
     def logits(self, images: Images) -> TransformLogits:

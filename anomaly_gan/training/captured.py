@@ -1,8 +1,8 @@
 """A phase as one CUDA graph: a step of some hundred small kernels without their launches.
 
-A graph repeats what was recorded, on the same memory. So the tensors of a step are copied to where the recorded ones lay,
-random numbers come from a random generator that the graph knows and that is seeded anew in each iteration,
-and the learning rate is a number on the device.
+A graph repeats what was recorded, on the same memory. So the tensors of a step are copied to where the
+recorded ones lay, random numbers come from a random generator that the graph knows and that is seeded anew in
+each iteration, and the learning rate is a number on the device.
 """
 
 from collections.abc import Callable, Sequence
@@ -59,7 +59,8 @@ class CapturedStep:
             return self.function(step)
         if self.calls == WARM_UP + 1:
             # The memory from which every replay reads.
-            self.step: Any = replace(step, **{name: value.clone() for name, value in _tensors(step).items()})  # type: ignore[type-var]
+            clones: dict[str, Any] = {name: value.clone() for name, value in _tensors(step).items()}
+            self.step = replace(step, **clones)
             self.graph.record(self._work, step.rng.base)
         else:
             for name, value in _tensors(step).items():

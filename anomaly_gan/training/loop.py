@@ -3,23 +3,21 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from anomaly_gan.batches import FloatBatches
 from anomaly_gan.data.image_set import Batch
-from anomaly_gan.distributed import average_, rank, world_size
+from anomaly_gan.distributed import rank, world_size
 from anomaly_gan.errors import UserError
-from anomaly_gan.networks.modes import frozen
-from anomaly_gan.precision import without_autocast
 from anomaly_gan.randomness import RowRng, derive_seed
 from anomaly_gan.sharding import Shard
 from anomaly_gan.training.captured import CapturedStep, Graph
-from anomaly_gan.training.optimizers import Recipe
+from anomaly_gan.training.descent import Taken, check_finite, finite, gradient
+from anomaly_gan.training.optimizers import Recipe, make_capturable, move_rates, set_rate
 from anomaly_gan.training.phases import (
     Phase,
     PhaseSettings,
@@ -34,14 +32,6 @@ from anomaly_gan.types import Images
 
 Rngs = Callable[[str], RowRng]
 """From a purpose to this iteration's random numbers for it."""
-
-
-class Taken(NamedTuple):
-    """A step that was taken before anybody looked whether its loss and gradient are numbers."""
-
-    iteration: int
-    phase: Phase
-    terms: Terms
 
 
 class PhasedTraining(pl.LightningModule):
@@ -85,24 +75,18 @@ class PhasedTraining(pl.LightningModule):
             raise UserError(f"log_every_iterations={log_every_iterations} must be at least 1")
         if seed < 0:
             raise UserError(f"seed={seed} must be at least 0")
-        for name, of_phase in phases.items():
-            of_phase.check(name)
-        for name, of_stage in stages.items():
-            of_stage.check(name)
+        for settings in (phases, stages):
+            for name, of in settings.items():
+                of.check(name)
         super().__init__()
         self.automatic_optimization = False
         self.networks = nn.ModuleDict(networks)
         self.plan = tuple(plan)
         self.optimizer = optimizer
         self.optimizer_of = optimizers
-        self.phase_settings = {name: PhaseSettings({}) for name in self._phase_names()} | dict(phases)
-        self.stage_settings = {stage.name: StageSettings() for stage in plan} | dict(stages)
-        self.weights = {
-            f"{phase}/{name}": weight for phase, of in phases.items() for name, weight in of.weights.items()
-        }
-        self.weighted = set(phases)
-        """The phases of whose terms each must have a weight."""
-        self.timetable = Timetable(total_iterations, [self.stage_settings[stage.name].share for stage in plan])
+        self.phase_settings = phases
+        self.stage_settings = {stage.name: stages.get(stage.name, StageSettings()) for stage in plan}
+        self.timetable = Timetable(total_iterations, [of.share for of in self.stage_settings.values()])
         self.seed = seed
         self.total_iterations = total_iterations
         self.on_non_finite = on_non_finite
@@ -171,10 +155,7 @@ class PhasedTraining(pl.LightningModule):
         """One for each stage and each network that it trains, in that order: a stage starts afresh."""
         made = [self.recipe(*key).optimizer(self.networks[key[1]].parameters()) for key in self._trained()]
         if self.captured is not None:
-            for group in (group for optimizer in made for group in optimizer.param_groups):
-                # What a graph reads has to lie on the device.
-                group["lr"] = torch.tensor(group["lr"], device=self.device)
-                group["capturable"] = self.device.type == "cuda"
+            make_capturable(made, self.device)
         return made
 
     def recipe(self, stage: str, network: str) -> Recipe:
@@ -183,9 +164,7 @@ class PhasedTraining(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self.terms = {name: term.to(self.device) for name, term in self.terms.items()}
-        for group in (group for optimizer in self._optimizers.values() for group in optimizer.param_groups):
-            if isinstance(group["lr"], Tensor):  # from a checkpoint it comes on the CPU
-                group["lr"] = group["lr"].to(self.device)
+        move_rates(self._optimizers.values(), self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         if self.iteration % self.log_every_iterations == 0:
@@ -235,11 +214,7 @@ class PhasedTraining(pl.LightningModule):
             if stage != self.stage.name:
                 continue
             rates.append(self.recipe(stage, network).rate(progress))
-            for group in optimizer.param_groups:
-                if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(rates[-1])
-                else:
-                    group["lr"] = rates[-1]
+            set_rate(optimizer, rates[-1])
         return rates[0]
 
     @property
@@ -258,8 +233,9 @@ class PhasedTraining(pl.LightningModule):
 
     def runs(self, phase: Phase) -> bool:
         """Whether `phase` runs in this iteration."""
+        settings = self.phase_settings.get(phase.name)
         due = (self.iteration + 1) % phase.every == 0
-        return due and self.phase_settings[phase.name].allow(self.iteration)
+        return due and (settings is None or settings.allow(self.iteration))
 
     def descend(self, phase: Phase, step: Step) -> None:
         """One optimizer step of `phase` on the networks it trains; the others stay as they are."""
@@ -283,7 +259,7 @@ class PhasedTraining(pl.LightningModule):
         buffers = [buffer for name in phase.trains for buffer in self.networks[name].buffers()]
         before = [buffer.clone() for buffer in buffers]
         terms = self._gradient(phase, step)
-        if _finite(phase, terms):
+        if finite(phase, terms):
             for optimizer in self._optimizers_of(phase):
                 optimizer.step()
         else:
@@ -293,23 +269,10 @@ class PhasedTraining(pl.LightningModule):
         return terms
 
     def _gradient(self, phase: Phase, step: Step) -> Terms:
-        """Leave the gradient of `phase`, over all processes; its terms, their total, the gradient's norm."""
         for optimizer in self._optimizers_of(phase):
             optimizer.zero_grad()
-        with frozen(network for name, network in self.networks.items() if name not in phase.trains):
-            terms = {_full(phase, name): term for name, term in phase.objective(step).items()}
-            # Lightning has autocast on around all of a step; a backward pass goes by the forward one.
-            with without_autocast(self.device):
-                self.manual_backward(step.shard.weight * self._total(terms))
-        terms = {name: step.shard.weight * term.detach() for name, term in terms.items()}
-        parameters = [p for name in phase.trains for p in self.networks[name].parameters()]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        average_([*gradients, *terms.values()])
-        norm = get_total_norm(gradients)
-        largest = self.phase_settings[phase.name].gradient_clip
-        if largest is not None:
-            clip_grads_with_norm_(parameters, largest, norm)
-        return terms | {f"{phase.name}/total": self._total(terms), f"{phase.name}/gradient_norm": norm}
+        networks = dict(self.networks.items())
+        return gradient(phase, step, networks, self.phase_settings, self.manual_backward)
 
     def _optimizers_of(self, phase: Phase) -> list[Any]:
         return [
@@ -318,34 +281,14 @@ class PhasedTraining(pl.LightningModule):
             if stage == self.stage.name and network in phase.trains
         ]
 
-    def _total(self, terms: Terms) -> Tensor:
-        return torch.stack([self._weight(name) * term for name, term in terms.items()]).sum()
-
-    def _weight(self, term: str) -> float:
-        phase, name = term.split("/")
-        if phase not in self.weighted:
-            return 1.0
-        if term not in self.weights:
-            raise UserError(f"method.phases.{phase}.weights.{name} must be given")
-        return self.weights[term]
-
     def raise_if_not_finite(self) -> None:
-        """Look at all steps since the last look at once, not to wait for the device in each.
+        """Look at all steps since the last look.
 
         Raises:
             UserError: one had a loss or gradient that is not a number.
         """
         taken, self._taken = self._taken, []
-        if not taken or torch.stack([_finite(step.phase, step.terms) for step in taken]).all():
-            return
-        iteration, phase, values = next(step for step in taken if not _finite(step.phase, step.terms))
-        terms = ", ".join(f"{name} {float(value):.3g}" for name, value in values.items())
-        raise UserError(
-            f"training ended at iteration {iteration + 1}: the loss or gradient of phase {phase.name!r} is "
-            f"not finite ({terms}); checkpoints/last.ckpt in the run's folder, if it is there, is from "
-            "before; try a lower optimizer.learning_rate, "
-            f"method.phases.{phase.name}.gradient_clip=1 or method.on_non_finite=skip"
-        )
+        check_finite(taken)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.raise_if_not_finite()
@@ -355,9 +298,6 @@ class PhasedTraining(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.skipped = Counter(checkpoint["skipped"])
         self.terms = checkpoint["terms"]
-
-    def _phase_names(self) -> list[str]:
-        return [phase.name for stage in self.plan for phase in stage.phases]
 
     def _trained(self) -> Iterator[tuple[str, str]]:
         """The names of each stage and of each network that it trains."""
@@ -371,13 +311,3 @@ class PhasedTraining(pl.LightningModule):
         optimizers = self.optimizers()
         listed = optimizers if isinstance(optimizers, list) else [optimizers]
         return dict(zip(self._trained(), listed, strict=True))
-
-
-def _full(phase: Phase, term: str) -> str:
-    """A term's name with its line's, which a phase made of several has given already."""
-    return term if "/" in term else f"{phase.name}/{term}"
-
-
-def _finite(phase: Phase, terms: Terms) -> Tensor:
-    """Whether loss and gradient of a step are numbers."""
-    return torch.isfinite(terms[f"{phase.name}/total"]) & torch.isfinite(terms[f"{phase.name}/gradient_norm"])

@@ -128,3 +128,26 @@ class LARS(Recipe):
             weight_decay=self.weight_decay,
             trust_coeff=self.trust_coefficient,
         )
+
+
+def make_capturable(optimizers: Iterable[torch.optim.Optimizer], device: torch.device) -> None:
+    """Let steps of `optimizers` be recorded as graphs: what a graph reads has to lie on the device."""
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["lr"] = torch.tensor(group["lr"], device=device)
+        group["capturable"] = device.type == "cuda"
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give `optimizer` a learning rate, in place where graphs read it."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def move_rates(optimizers: Iterable[torch.optim.Optimizer], device: torch.device) -> None:
+    """Move learning rates that graphs read to the device: from a checkpoint they come on the CPU."""
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        if isinstance(group["lr"], Tensor):
+            group["lr"] = group["lr"].to(device)

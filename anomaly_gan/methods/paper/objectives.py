@@ -16,9 +16,9 @@ from anomaly_gan.distributed import gather
 from anomaly_gan.losses.adversarial import Form, d_loss_made, d_loss_real, g_loss
 from anomaly_gan.losses.contrastive import nt_xent, shift_classification
 from anomaly_gan.losses.reconstruction import dissimilarity, latent_error, pixel_error
-from anomaly_gan.transforms.diff_augment import DiffAugment
 from anomaly_gan.training import phases
 from anomaly_gan.training.phases import Terms
+from anomaly_gan.transforms.diff_augment import DiffAugment
 from anomaly_gan.transforms.geometry import resized
 from anomaly_gan.transforms.views import ShiftedViews
 from anomaly_gan.types import Images
