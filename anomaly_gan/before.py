@@ -58,6 +58,10 @@ def today(config: Mapping[str, Any]) -> dict[str, Any]:
         if old not in ("views", "seed"):  # which the training has as well
             method.pop(old, None)
     method["name"] = method.pop("ablation")
+    method |= {"optimizers": {}, "stages": {}}  # there were none
+    if "phases" in method:
+        phases = method["phases"].items()
+        method["phases"] = {name: {"stop_iteration": None} | settings for name, settings in phases}
     kept = {key: value for key, value in config.items() if key != "ablation"}
     return kept | {"method": method, "scoring": scoring}
 

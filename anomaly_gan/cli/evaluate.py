@@ -10,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from anomaly_gan import checkpoint, runs
 from anomaly_gan.allocator import keep_memory
 from anomaly_gan.config import build_a
-from anomaly_gan.data.module import OneClassData, class_index
+from anomaly_gan.data.module import OneClassData
+from anomaly_gan.data.split import class_index
 from anomaly_gan.device import choose
 from anomaly_gan.errors import UserError
 from anomaly_gan.metrics.generator import feature_network

@@ -124,6 +124,12 @@ class ImageSet(Dataset[Batch]):
         names = [self.names[i] for i in index.tolist()]
         return ImageSet(self.reader, self.labels[index], names, self.rows[index])
 
+    def evenly(self, limit: int | None) -> "ImageSet":
+        """At most `limit` of the images, evenly spread: sorted classes stay in proportion; None: all."""
+        if limit is None or len(self) <= limit:
+            return self
+        return self.subset(torch.arange(limit) * len(self) // limit)
+
 
 def in_memory(images: RawImages, labels: Labels, split: str, rows: Labels) -> ImageSet:
     """An ImageSet held in memory whose images are named by split and row of their source: "train/00012"."""

@@ -15,8 +15,8 @@ from torch.utils.data import BatchSampler, DataLoader
 from anomaly_gan.data.decode import to_tensor
 from anomaly_gan.data.image_set import Batch, ImageSet
 from anomaly_gan.data.sampling import IterationBatches
-from anomaly_gan.errors import UserError, nearest
-from anomaly_gan.randomness import make_rng
+from anomaly_gan.data.split import class_index, hold_out
+from anomaly_gan.errors import UserError
 from anomaly_gan.sharding import Shard
 from anomaly_gan.types import Labels
 
@@ -134,17 +134,13 @@ class OneClassData(LightningDataModule, ABC):
         self.discover()
         self.normal_index = class_index(self.normal_class, self.class_names, self.name)
         self.normal_class = self.class_names[self.normal_index]
-        self.train, self.calibration = self._hold_out(self._limited(self.load_train(self.normal_index)))
+        self.train, self.calibration = self._hold_out(self.load_train(self.normal_index).evenly(self.limit))
         if self.batch_size > len(self.train):
             self.batch_size = len(self.train)
             self.notes.append(f"batch_size={self.batch_size}: by rule, there are no more training images")
-        if self._asked_images is not None:
-            self.total_images = self._asked_images
-        else:
-            assert self.passes is not None
-            self.total_images = math.ceil(self.passes * len(self.train))
+        self.total_images = self._asked_images or math.ceil((self.passes or 0) * len(self.train))
         test = self.load_test()
-        self.test = self._limited(test) if test is not None and len(test) else None
+        self.test = test.evenly(self.limit) if test is not None and len(test) else None
         self._is_set_up = True
 
     def _check_numbers(self) -> None:
@@ -168,18 +164,8 @@ class OneClassData(LightningDataModule, ABC):
         if self.limit is not None and self.limit < 2:
             raise UserError(f"data.limit={self.limit} must be at least 2, or null for all images")
 
-    def _limited(self, images: ImageSet) -> ImageSet:
-        """At most `limit` of the images, evenly spread, so that sorted classes stay in proportion."""
-        if self.limit is None or len(images) <= self.limit:
-            return images
-        return images.subset(torch.arange(self.limit) * len(images) // self.limit)
-
     def _hold_out(self, inliers: ImageSet) -> tuple[ImageSet, ImageSet]:
-        """Split into training and calibration images, each in their natural order.
-
-        Exact copies of an image stay on one side: a held-out image that was trained on would look more normal
-        than a new one, and break what the threshold promises. It is held out once; its copies are left out.
-        """
+        """Training and calibration images, each in their natural order."""
         count = len(inliers)
         if count < 2:
             raise UserError(
@@ -189,21 +175,14 @@ class OneClassData(LightningDataModule, ABC):
         if self.calibration_fraction == 0:
             return inliers, inliers.subset([])
         first = inliers.first_copies()
-        distinct = first.unique()
         group = self.held_together(inliers, first)
-        groups, sizes = group[distinct].unique(return_counts=True)
-        order = torch.randperm(len(groups), generator=make_rng("cpu", self.seed, "calibration"))[:-1]
-        wanted = round(self.calibration_fraction * len(distinct))
-        before = sizes[order].cumsum(0) - sizes[order]
-        held_out = groups[order[before < wanted]]
-        chosen = distinct[torch.isin(group[distinct], held_out)]
-        trained_on = (~torch.isin(group, held_out)).nonzero().flatten()
-        if len(distinct) < count:
+        split = hold_out(first, group, self.calibration_fraction, self.seed)
+        if split.copies:
             self.notes.append(
-                f"{count - len(distinct)} of {count} normal images are exact copies of others; "
-                f"{count - len(trained_on) - len(chosen)} of them, copies of held-out images, are left out"
+                f"{split.copies} of {count} normal images are exact copies of others; "
+                f"{split.left_out} of them, copies of held-out images, are left out"
             )
-        return inliers.subset(trained_on), inliers.subset(chosen)
+        return inliers.subset(split.trained_on), inliers.subset(split.held_out)
 
     def held_together(self, images: ImageSet, first: Labels) -> Labels:
         """For each image the index of one that must lie on the same side of the threshold, [N]. A hook.
@@ -289,8 +268,7 @@ class OneClassData(LightningDataModule, ABC):
         if device.type != "cuda":
             return
         sets = [images for images in (self.train, self.test) if images is not None and not images.streamed]
-        free, _ = torch.cuda.mem_get_info(device)
-        if sum(images.bytes for images in sets) <= free // 2:
+        if sum(images.bytes for images in sets) <= torch.cuda.mem_get_info(device)[0] // 2:
             for images in sets:
                 images.move_to(device)
 
@@ -320,22 +298,3 @@ class OneClassData(LightningDataModule, ABC):
                 "skipped": len(self.skipped),
             },
         }
-
-
-def class_index(wanted: int | str, class_names: tuple[str, ...], dataset: str) -> int:
-    """The index of a class given by name, else by index.
-
-    Raises:
-        UserError: there is no such class.
-    """
-    word = str(wanted)
-    if word in class_names:
-        return class_names.index(word)
-    if word.isdecimal() and int(word) < len(class_names):
-        return int(word)
-    # nearest() may list the classes itself.
-    hints = dict.fromkeys((nearest(word, class_names), f"valid: {', '.join(class_names)}"))
-    raise UserError(
-        f"normal_class={wanted} is no class of {dataset}: {' '.join(hints)} "
-        f"(or an index 0..{len(class_names) - 1})"
-    )

@@ -18,15 +18,7 @@ from anomaly_gan.sharding import Shard
 from anomaly_gan.training.captured import CapturedStep, Graph
 from anomaly_gan.training.descent import Taken, check_finite, finite, gradient
 from anomaly_gan.training.optimizers import Recipe, make_capturable, move_rates, set_rate
-from anomaly_gan.training.phases import (
-    Phase,
-    PhaseSettings,
-    Stage,
-    StageSettings,
-    Step,
-    Terms,
-    Timetable,
-)
+from anomaly_gan.training.phases import Phase, PhaseSettings, Stage, StageSettings, Step, Terms, Timetable
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import Images
 
@@ -71,10 +63,9 @@ class PhasedTraining(pl.LightningModule):
         on_non_finite: Literal["raise", "skip"],
         log_every_iterations: int,
     ):
-        if log_every_iterations < 1:
-            raise UserError(f"log_every_iterations={log_every_iterations} must be at least 1")
-        if seed < 0:
-            raise UserError(f"seed={seed} must be at least 0")
+        for key, value, least in (("log_every_iterations", log_every_iterations, 1), ("seed", seed, 0)):
+            if value < least:
+                raise UserError(f"{key}={value} must be at least {least}")
         for settings in (phases, stages):
             for name, of in settings.items():
                 of.check(name)
@@ -226,16 +217,14 @@ class PhasedTraining(pl.LightningModule):
 
     def shard_of(self, batch: Batch) -> Shard:
         """Which rows of the iteration's batch `batch` is."""
-        processes = self.trainer.world_size
-        if processes == 1:
+        if (processes := self.trainer.world_size) == 1:
             return Shard(len(batch.images))
         return Shard(self.trainer.datamodule.batch_size, self.trainer.global_rank, processes)  # type: ignore[attr-defined]
 
     def runs(self, phase: Phase) -> bool:
         """Whether `phase` runs in this iteration."""
-        settings = self.phase_settings.get(phase.name)
-        due = (self.iteration + 1) % phase.every == 0
-        return due and (settings is None or settings.allow(self.iteration))
+        settings = self.phase_settings.get(phase.name, PhaseSettings({}))
+        return (self.iteration + 1) % phase.every == 0 and settings.allow(self.iteration)
 
     def descend(self, phase: Phase, step: Step) -> None:
         """One optimizer step of `phase` on the networks it trains; the others stay as they are."""
@@ -271,8 +260,7 @@ class PhasedTraining(pl.LightningModule):
     def _gradient(self, phase: Phase, step: Step) -> Terms:
         for optimizer in self._optimizers_of(phase):
             optimizer.zero_grad()
-        networks = dict(self.networks.items())
-        return gradient(phase, step, networks, self.phase_settings, self.manual_backward)
+        return gradient(phase, step, dict(self.networks), self.phase_settings, self.manual_backward)
 
     def _optimizers_of(self, phase: Phase) -> list[Any]:
         return [
@@ -308,6 +296,5 @@ class PhasedTraining(pl.LightningModule):
     @property
     def _optimizers(self) -> dict[tuple[str, str], Any]:
         """By stage and network; Lightning gives a single one bare, several in a list."""
-        optimizers = self.optimizers()
-        listed = optimizers if isinstance(optimizers, list) else [optimizers]
-        return dict(zip(self._trained(), listed, strict=True))
+        of_all = self.optimizers()
+        return dict(zip(self._trained(), of_all if isinstance(of_all, list) else [of_all], strict=True))
