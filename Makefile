@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 
 help:
 	@echo "make demo   train on real digits, draw what was found (under 4 minutes after set-up)"
-	@echo "make table  all ten digits x three ablations, ending in a page of tables and pictures (under 25 minutes)"
+	@echo "make table  all ten digits x five methods, ending in a page of tables and pictures (under 30 minutes)"
 	@echo "make test   the test suite, with coverage (under 10 minutes)"
 	@echo "make slow   the proofs that take longer: kills, sweeps, several processes, odd inputs, exports, the protocol for a GPU"
 	@echo "make lint   linter, formatter and type checker"
