@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def rank() -> int:
@@ -115,36 +116,44 @@ class _Sum(torch.autograd.Function):
         return total
 
 
-class SynchronisedBatchNorm(nn.BatchNorm2d):
+class SynchronisedBatchNorm(_BatchNorm):
     """Batch norm over the rows of all processes, on any device; torch's own SyncBatchNorm refuses the CPU."""
 
     momentum: float
 
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any number of dimensions will do."""
+
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        x = input.to(self.weight.dtype)
+        x = input.to(self.get_buffer("running_mean").dtype)
+        others = [0, *range(2, x.ndim)]
+        shape = [1, -1, *(1 for _ in others[1:])]
         count = x.new_tensor([x.numel() // self.num_features])
-        summed = _Sum.apply(torch.cat([x.sum((0, 2, 3)), count]))
+        summed = _Sum.apply(torch.cat([x.sum(others), count]))
         rows, mean = summed[-1], summed[:-1] / summed[-1]
         # In two passes: a mean of squares less a squared mean would lose a small variance.
-        centred = x - mean.view(1, -1, 1, 1)
-        variance = _Sum.apply(centred.square().sum((0, 2, 3))) / rows
+        centred = x - mean.view(shape)
+        variance = _Sum.apply(centred.square().sum(others)) / rows
         if self.track_running_stats:
             with torch.no_grad():
                 self.get_buffer("num_batches_tracked").add_(1)
                 self.get_buffer("running_mean").lerp_(mean, self.momentum)
                 self.get_buffer("running_var").lerp_(variance * rows / (rows - 1), self.momentum)
-        scale = self.weight * (variance + self.eps).rsqrt()
-        return (centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(input.dtype)
+        scale = (variance + self.eps).rsqrt()
+        if not self.affine:
+            return (centred * scale.view(shape)).to(input.dtype)
+        return (centred * (self.weight * scale).view(shape) + self.bias.view(shape)).to(input.dtype)
 
 
 def synchronise_batch_norm(network: nn.Module) -> None:
     """From now on batch norm looks at the rows of all processes; parameters and buffers stay the same."""
     for module in network.modules():
-        if type(module) is nn.BatchNorm2d:
-            on_gpu = module.weight.is_cuda
-            module.__class__ = nn.SyncBatchNorm if on_gpu else SynchronisedBatchNorm  # type: ignore[assignment]
+        if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
+            on_gpu = module.get_buffer("running_mean").is_cuda
+            module.local_class = type(module)  # type: ignore[assignment]
+            module.__class__ = nn.SyncBatchNorm if on_gpu else SynchronisedBatchNorm
             module.process_group = None  # type: ignore[assignment]  # SyncBatchNorm's: all
 
 
@@ -152,4 +161,4 @@ def localise_batch_norm(network: nn.Module) -> None:
     """Take `synchronise_batch_norm` back."""
     for module in network.modules():
         if isinstance(module, nn.SyncBatchNorm | SynchronisedBatchNorm):
-            module.__class__ = nn.BatchNorm2d  # type: ignore[assignment]
+            module.__class__ = module.local_class  # type: ignore[assignment]

@@ -1,9 +1,10 @@
 """What a change of the recipe gives at equal work: trainings of CSI on the classes named for choosing.
 
-Choose on these alone: CIFAR-10-JPEG automobile, ship and airplane; Fashion-MNIST shirt, bag and T-shirt. Each run goes on
-where it was ended. A change of the score needs no training: sums of scores are made of the same runs' tables.
+Choose on these alone: CIFAR-10-JPEG automobile, ship and airplane; Fashion-MNIST shirt, bag and T-shirt. Each
+run goes on where it was ended. A change of the score needs no training: sums of scores are made of the same
+runs' tables.
 
-    python benchmarks/recipes.py DATA_FOLDER --runs runs/recipes --json results/recipes/three_minutes.json [--only lr2e-3]
+    python benchmarks/recipes.py DATA_FOLDER --json results/recipes/three_minutes.json [--only lr2e-3]
 """
 
 import argparse

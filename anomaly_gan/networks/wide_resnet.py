@@ -1,4 +1,4 @@
-"""Wide residual networks (Zagoruyko & Komodakis, 2016) as the released code of Geom has them."""
+"""Wide residual networks (Zagoruyko & Komodakis, 2016), as classifiers of transforms have them."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -36,8 +36,9 @@ class WideResNet(nn.Module):
     released code does not take, give one. WRN-10-4 at 32 pixels, 3 channels and 72 classes has 1.2 million
     parameters and 256 features.
 
-    Weights of convolutions start from N(0, 2 / fan_in), those of the linear layer from +-1 / sqrt(fan_in),
-    uniformly. A convolution that halves the side is padded at the bottom and right only, as in Keras.
+    Geom's is Keras': weights of convolutions start from N(0, 2 / fan_in), and a convolution that halves the
+    side is padded at the bottom and right only. The others have N(0, 2 / fan_out) and pad on all sides. The
+    weights of the linear layer start from +-1 / sqrt(fan_in), uniformly.
 
     Args:
         image_size: side of the images in pixels, a multiple of 4.
@@ -46,6 +47,7 @@ class WideResNet(nn.Module):
         depth: 6 n + 4, for n blocks a group.
         widen_factor: k; the groups have 16 k, 32 k and 64 k channels.
         dropout: rate of the dropout inside of each block, in [0, 1).
+        keras: whether convolutions start and are padded as in Geom's released code.
 
     Raises:
         UserError: another side, depth, factor or rate.
@@ -59,6 +61,7 @@ class WideResNet(nn.Module):
         depth: int = 10,
         widen_factor: int = 4,
         dropout: float = 0.0,
+        keras: bool = True,
     ):
         if image_size < 4 or image_size % 4:
             raise UserError(f"image_size={image_size}: a wide ResNet needs a multiple of 4")
@@ -76,6 +79,8 @@ class WideResNet(nn.Module):
             for (inputs, outputs), stride in zip(pairwise(widths), (1, 2, 2), strict=True)
             for first in (True, *(False,) * (depth // 6 - 1))
         )
+        if not keras:
+            _as_in_torch(self)
         self.norm = nn.BatchNorm2d(widths[-1])
         self.pool = min(LARGEST_POOL, image_size // 4)
         self.head = nn.Linear(widths[-1] * (image_size // 4 // self.pool) ** 2, classes)
@@ -126,10 +131,13 @@ class _Block(nn.Module):
 
 
 class _Conv(nn.Conv2d):
-    """A convolution whose padding is Keras' "same", for sides that are multiples of the stride."""
+    """A convolution whose padding is Keras' "same", for sides that are multiples of the stride.
+
+    A padding of its own stays as it is.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.kernel_size == (3, 3) and self.stride == (2, 2):
+        if self.kernel_size == (3, 3) and self.padding == (0, 0):
             x = F.pad(x, (0, 1, 0, 1))
         return super().forward(x)
 
@@ -138,3 +146,11 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> _Conv:
     layer = _Conv(inputs, outputs, kernel, stride, padding=kernel // 2 if stride == 1 else 0, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
     return layer
+
+
+def _as_in_torch(network: nn.Module) -> None:
+    """Convolutions as the released codes in torch have them: N(0, 2 / fan_out), padded on all sides."""
+    for layer in network.modules():
+        if isinstance(layer, _Conv):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            layer.padding = tuple(size // 2 for size in layer.kernel_size)

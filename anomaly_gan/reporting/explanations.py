@@ -21,6 +21,9 @@ OPAQUE = 0.75
 HEAT = LinearSegmentedColormap.from_list("heat", [NORMAL, "#f4f1ec", ANOMALOUS])
 """Green where the image looks normal, red where it looks anomalous."""
 
+GREYS = ["0.45", "0.75", "0.6"]
+"""Of the parts of a score."""
+
 TURNS = ["0°", "90°", "180°", "270°"]
 """The shifts."""
 
@@ -150,7 +153,7 @@ def _bars(axes: Axes, explanation: Explanation) -> None:
     width = 0.8 / len(explanation.per_shift)
     for i, (part, values) in enumerate(explanation.per_shift.items()):
         at = shifts + (i - (len(explanation.per_shift) - 1) / 2) * width
-        axes.bar(at, values, width, label=part, color=["0.45", "0.75"][i])
+        axes.bar(at, values, width, label=part, color=GREYS[i % len(GREYS)])
         for x, value in zip(at, explanation.typical[part], strict=True):
             axes.plot([x - width / 2, x + width / 2], [value] * 2, color=NORMAL, linewidth=2)
     axes.axhline(0, color="0.3", linewidth=0.8)

@@ -122,10 +122,20 @@ def rot_trans_score(
         turns: logits of its rotation, 4 classes. [B, V, 4]
         labels: the right class of each view in `rows`, `columns` and `turns`. [V, 3]
     """
+    return rot_trans_parts(rows, columns, turns, labels).sum((1, 2))
+
+
+@in_full_precision
+def rot_trans_parts(
+    rows: Float[Tensor, "batch views row_classes"],
+    columns: Float[Tensor, "batch views column_classes"],
+    turns: Float[Tensor, "batch views turn_classes"],
+    labels: Int64[Tensor, "views 3"],
+) -> Float[Tensor, "batch views 3"]:
+    """What each view and each of the three heads adds to `rot_trans_score`."""
     views = torch.arange(len(labels), device=labels.device)
     heads = zip((rows, columns, turns), labels.unbind(1), strict=True)
-    right = torch.stack([logits.softmax(2)[:, views, label] for logits, label in heads], dim=2)
-    return -right.sum((1, 2))
+    return -torch.stack([logits.softmax(2)[:, views, label] for logits, label in heads], dim=2)
 
 
 @in_full_precision
@@ -138,9 +148,17 @@ def goad_score(
         features: z, of each image under each transform. [B, K, D]
         centres: mu, the mean feature of the normal images under each transform. [K, D]
     """
+    return goad_parts(features, centres).sum(1)
+
+
+@in_full_precision
+def goad_parts(
+    features: Float[Tensor, "batch shifts feature"], centres: Float[Tensor, "shifts feature"]
+) -> Float[Tensor, "batch shifts"]:
+    """What each transform adds to `goad_score`: [B, K], whose sum over the transforms is the score."""
     # ||z||^2 is the same for all m' and leaves the softmax as it is.
     nearness = 2 * features @ centres.T - centres.square().sum(1)
-    return -nearness.log_softmax(2).diagonal(dim1=1, dim2=2).sum(1)
+    return -nearness.log_softmax(2).diagonal(dim1=1, dim2=2)
 
 
 def _log_softmax(logits: TransformLogits) -> TransformLogits:

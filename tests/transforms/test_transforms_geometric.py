@@ -56,7 +56,7 @@ def test_a_positive_translation_by_scipy_s_shift_moves_down_and_right() -> None:
 def test_all_72_are_different_and_the_first_is_the_image_itself() -> None:
     images = torch.rand(1, 1, 16, 16)
     views = Geometric()(images)
-    assert len(torch.unique(views.flatten(1), dim=0)) == Geometric.count == 72
+    assert len(torch.unique(views.flatten(1), dim=0)) == Geometric().count == 72
     assert torch.equal(views[:1], images)
 
 

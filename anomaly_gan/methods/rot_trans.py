@@ -1,0 +1,78 @@
+"""Rot+Trans (Hendrycks et al., 2019): how was an image moved, and how was it turned?"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from anomaly_gan.methods.base import Method
+from anomaly_gan.precision import in_full_precision
+from anomaly_gan.scoring.rot_trans import HEADS, RotTrans
+from anomaly_gan.sharding import Shard
+from anomaly_gan.training.loop import Rngs
+from anomaly_gan.training.phases import Phase, Stage, Step, Terms
+from anomaly_gan.transforms.color import per_pixel
+from anomaly_gan.transforms.geometric import Geometric
+from anomaly_gan.types import Images
+
+TURNS = 4
+
+
+@dataclass(frozen=True)
+class MovedStep(Step):
+    """`images` are the batch's, half of them flipped."""
+
+    shifts: Geometric
+    translations: Int64[Tensor, " batch"]
+    """Which of the nine each image is moved by."""
+
+    def views(self) -> tuple[Float[Tensor, "views channels height width"], Int64[Tensor, "views 3"]]:
+        """Each image, moved, under all four rotations, [4B, C, H, H]; what was done to each, [4B, 3]."""
+        shifts = torch.cat([TURNS * self.translations + turns for turns in range(TURNS)])
+        views = self.shifts.single(self.images.repeat(TURNS, 1, 1, 1), shifts)
+        return views, self.shifts.places(shifts.device)[shifts, 1:]
+
+
+class RotTransMethod(Method):
+    """Three cross-entropies: of the translation of the rows, of the columns, and of the rotation.
+
+    The released code is for ImageNet, and its epoch has every image under all nine translations. Here an
+    image comes with one drawn translation a time, and under all four rotations as there.
+
+    Args:
+        scorer: it holds the classifier and the transforms.
+        training: see `Method`.
+    """
+
+    def __init__(self, *, scorer: RotTrans, **training: Any):
+        phases = (Phase("classification", ("classifier",), classification),)
+        super().__init__(
+            scorer=scorer,
+            networks={"classifier": scorer.network},
+            plan=[Stage("classification", phases)],
+            **training,
+        )
+        self.shifts = scorer.shifts
+
+    def make_step(self, images: Images, shard: Shard, rng: Rngs) -> MovedStep:
+        of_step = rng("step")
+        drawn = of_step.uniform(len(images), 2)
+        flipped = torch.where(per_pixel(drawn[:, 0] < 0.5), images.flip(3), images)
+        translations = (drawn[:, 1] * (self.shifts.count // TURNS)).long()
+        return MovedStep(dict(self.networks.items()), flipped, shard, of_step, self.shifts, translations)
+
+
+def classification(step: MovedStep) -> Terms:
+    """Cross-entropy of each head; their sum is a mean of the three with weights of a third."""
+    views, done = step.views()
+    logits = step.networks["classifier"](views, step.rng).logits.split(list(HEADS.values()), dim=1)
+    return {
+        head: cross_entropy(of_head, right)
+        for head, of_head, right in zip(HEADS, logits, done.unbind(1), strict=True)
+    }
+
+
+cross_entropy = in_full_precision(F.cross_entropy)

@@ -1,0 +1,86 @@
+"""Deep SVDD's score (Ruff et al., 2018): how far an image is from the centre of the normal ones."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from anomaly_gan.networks.lenet import LeNet
+from anomaly_gan.precision import in_full_precision
+from anomaly_gan.scoring.base import Scorer
+from anomaly_gan.transforms.convert import to_float
+from anomaly_gan.types import Embeddings, ImageBatches, Images, RawImages, Scores
+
+
+class CentreDistance(Scorer):
+    """Squared distance of an image's embedding to a fixed centre.
+
+    Centre and range of the input belong to the training: it sets them before its stages.
+
+    Args:
+        image_size, channels: see `Scorer`.
+        width, embedding_size: of the network.
+        precision: of its convolutions.
+    """
+
+    primary = "deep_svdd"
+    centre: Tensor
+    """c, [D]."""
+    low: Tensor
+    """The smallest value of the normal images after `contrast_normalised`, []; it becomes 0."""
+    high: Tensor
+    """The largest, which becomes 1."""
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        width: int,
+        embedding_size: int,
+        precision: Literal["32-true", "bf16-mixed"],
+    ):
+        super().__init__(image_size=image_size, channels=channels)
+        self.network = LeNet(image_size, channels, width, embedding_size)
+        self.precision = precision
+        self.register_buffer("centre", torch.zeros(embedding_size))
+        self.register_buffer("low", torch.zeros(()))
+        self.register_buffer("high", torch.ones(()))
+
+    def prepared(self, images: Images) -> Images:
+        """Images as the network takes them: of one contrast; those of the training set in [0, 1]."""
+        return (contrast_normalised(images) - self.low) / (self.high - self.low)
+
+    def embed(self, images: Images) -> Embeddings:
+        """Phi of images in [0, 1], [B, D]."""
+        half = self.precision == "bf16-mixed"
+        prepared = self.prepared(images)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+            return self.network(prepared)
+
+    def fit(self, normal: ImageBatches) -> None:
+        """It takes nothing from them: the centre was set before the network learned to come near it."""
+
+    @torch.inference_mode()
+    def scores(self, images: Images) -> dict[str, Scores]:
+        self.eval()
+        return {"deep_svdd": squared_distance(self.embed(images), self.centre)}
+
+    def forward(self, images: RawImages) -> Scores:
+        return squared_distance(self.embed(to_float(images)), self.centre)
+
+
+@in_full_precision
+def squared_distance(embeddings: Embeddings, centre: Tensor) -> Scores:
+    """||phi(x) - c||^2 of each image, [B]."""
+    return (embeddings - centre).square().sum(1)
+
+
+@in_full_precision
+def contrast_normalised(images: Images) -> Images:
+    """Each image less its mean, over its mean absolute deviation: global contrast normalisation, by L1.
+
+    Of an image of one colour, which has no contrast, every value is 0.
+    """
+    deviations = images - images.mean((1, 2, 3), keepdim=True)
+    return deviations / deviations.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-8)
