@@ -11,8 +11,8 @@ from anomaly_gan import Detector, UserError
 from anomaly_gan.data.image_set import Batch
 from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.explanation import IMAGES_AN_EXPLANATION, explain, occlusion, patches
-from anomaly_gan.methods.raw_pixels import RawPixels
 from anomaly_gan.reporting import explanations
+from anomaly_gan.scoring.raw_pixels import RawPixels
 from anomaly_gan.scoring.scores import anomaly_scores, contributions, make_bank, most_similar
 
 
@@ -64,15 +64,18 @@ def test_patches_cover_every_pixel_and_hide_nothing_outright_but_their_middle(si
 class Dark(RawPixels):
     """Scores how dark the image is in one corner, and nothing else."""
 
-    def score_all(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    def scores(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"raw_pixels": -images[:, 0, :4, :4].mean((1, 2))}
+
+    def attribution(self, images: torch.Tensor, neighbours: int) -> None:
+        """It cannot say."""
 
 
 def test_the_heat_is_where_the_score_comes_from() -> None:
     image = torch.ones(1, 1, 16, 16)
     image[:, :, :4, :2] = 0  # a dark mark, half of the corner; its surroundings are bright
-    method = Dark()
-    heat = occlusion(method, image, method.score(image).double())
+    scorer = Dark(image_size=16, channels=1)
+    heat = occlusion(scorer, image, scorer.score(image).double())
     assert heat.shape == (16, 16)
     assert heat.argmax() // 16 < 4
     assert heat.argmax() % 16 < 4
@@ -91,7 +94,8 @@ def test_a_detector_explains_its_own_score(detector: Detector, image: np.ndarray
     assert sum(values.sum() for values in why.per_shift.values()) == pytest.approx(why.score, rel=1e-4)
     assert set(why.per_shift) == set(why.typical) == {"contrastive", "shift"}
     assert len(why.neighbours) == 5
-    cosines = [neighbour.cosine for neighbour in why.neighbours]
+    assert {neighbour.measure for neighbour in why.neighbours} == {"cosine"}
+    cosines = [neighbour.likeness for neighbour in why.neighbours]
     assert cosines == sorted(cosines, reverse=True)
     assert -1 <= min(cosines) <= max(cosines) <= 1
     assert len(detector.explain(image, neighbours=1000).neighbours) == 36  # as many as there are
@@ -101,24 +105,26 @@ def test_a_normal_training_image_is_its_own_nearest_neighbour(detector: Detector
     for row in (0, 17):
         why = detector.explain(detector.normal.thumbnails[row])
         assert why.neighbours[0].name == detector.normal.names[row]
-        assert why.neighbours[0].cosine == pytest.approx(1, abs=1e-4)
+        assert why.neighbours[0].likeness == pytest.approx(1, abs=1e-4)
         assert np.array_equal(why.neighbours[0].picture, why.picture)
 
 
 def test_without_calibration_or_pictures_it_says_what_it_can(detector: Detector, image: np.ndarray) -> None:
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None]
-    (why,) = explain(detector.method, tensor, ["image"], None, None)
+    (why,) = explain(detector.scorer, tensor, ["image"], None, None)
     assert why.p_value is why.anomalous is why.threshold is None
     assert why.neighbours[0].picture is None
     assert why.neighbours[0].name.startswith("training image ")
-    method = RawPixels()
-    method.fit_scorer([torch.rand(5, 1, 16, 16)])
-    (plain,) = explain(method, tensor, ["image"], None, None)
-    assert plain.per_shift == {}
-    assert plain.neighbours == []
-    for explanation in (why, plain):
+    scorers = RawPixels(image_size=16, channels=1), Dark(image_size=16, channels=1)
+    scorers[0].fit([torch.rand(5, 1, 16, 16)])
+    by_pixels, dark = (next(explain(scorer, tensor, ["image"], None, None)) for scorer in scorers)
+    assert by_pixels.per_shift == dark.per_shift == {}
+    assert {neighbour.measure for neighbour in by_pixels.neighbours} == {"distance"}
+    assert len(by_pixels.neighbours) == 5
+    assert dark.neighbours == []
+    for explanation in (why, by_pixels, dark):
         explanations.page(explanation)
-    explanations.sheet([why, plain], "title")
+    explanations.sheet([why, by_pixels, dark], "title")
 
 
 def test_explaining_more_than_one_image_at_once_is_refused(detector: Detector, image: np.ndarray) -> None:

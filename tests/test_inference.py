@@ -203,11 +203,11 @@ def test_images_are_drawn_as_they_are_needed(detector: Detector, batch: np.ndarr
 @pytest.mark.parametrize("ensemble", [0, 2])
 def test_four_threads_get_what_one_gets(trained: Path, paths: list[Path], ensemble: int) -> None:
     detector = Detector.load(trained)
-    detector.method.forms = detector.method.forms[: 1 + (ensemble > 0)]
-    detector.method.primary = "csi_ens" if ensemble else "csi"
+    detector.scorer.forms = detector.scorer.forms[: 1 + (ensemble > 0)]
+    detector.scorer.primary = "csi_ens" if ensemble else "csi"
     parts = [paths[i::8] for i in range(8)]
     expected = [detector.score(part) for part in parts]
-    detector.method.train()  # whoever comes first puts it right, for all
+    detector.scorer.train()  # whoever comes first puts it right, for all
     with ThreadPoolExecutor(4) as pool:
         for _ in range(4):
             for found, scores in zip(pool.map(detector.score, parts), expected, strict=True):

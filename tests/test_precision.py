@@ -23,13 +23,13 @@ from anomaly_gan.losses import adversarial, contrastive, reconstruction
 from anomaly_gan.losses.adversarial import d_loss_made, d_loss_real, g_loss
 from anomaly_gan.losses.contrastive import nt_xent, shift_classification
 from anomaly_gan.losses.reconstruction import dissimilarity, latent_error, pixel_error
-from anomaly_gan.methods.raw_pixels import distance
 from anomaly_gan.metrics.generator import RandomResNet18, extract
 from anomaly_gan.networks.blocks import normalise_spectrally
 from anomaly_gan.networks.feature_extractor import FeatureExtractor
 from anomaly_gan.networks.latent_discriminator import LatentDiscriminator
 from anomaly_gan.randomness import RowRng, make_rng
 from anomaly_gan.scoring import scores
+from anomaly_gan.scoring.raw_pixels import distance
 from anomaly_gan.scoring.scores import anomaly_scores, contributions, make_bank, most_similar, nearest
 from anomaly_gan.transforms.augment import Augment
 from anomaly_gan.transforms.diff_augment import DiffAugment
@@ -122,7 +122,7 @@ def value_and_gradient(case: Case, inputs: list[Tensor]) -> list[Tensor]:
         return tensors_of(case.function(*inputs, *case.others))
     differentiable = [x.requires_grad_() for x in inputs if x.is_floating_point()]
     value = case.function(*inputs, *case.others)
-    with torch.autocast("cpu", enabled=False):  # as in a training: test_phases.py
+    with torch.autocast("cpu", enabled=False):  # as in a training: test_paper_training.py
         gradients = torch.autograd.grad(value, differentiable)
     return [value.detach(), *gradients]
 
@@ -286,4 +286,4 @@ def test_a_program_that_has_autocast_on_gets_the_scores_and_explanations_of_one_
         assert list(detector.examine(images)) == expected
         found = detector.explain(images[0])
     assert np.array_equal(found.heat, why.heat)
-    assert [(n.name, n.cosine) for n in found.neighbours] == [(n.name, n.cosine) for n in why.neighbours]
+    assert [(n.name, n.likeness) for n in found.neighbours] == [(n.name, n.likeness) for n in why.neighbours]

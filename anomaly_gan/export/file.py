@@ -73,6 +73,7 @@ def export(checkpoint: Checkpoint, format_name: str, output: Path, rate: float |
     data = checkpoint.data
     scorer.check_export(format_name)
     kind.check()
+    scorer.keep_primary_alone()  # a file would carry all that the scorer has
     step(f"tracing what {scorer.primary} computes")
     program = trace(scorer, threshold, data["channels"], data["image_size"])
     # Beside the output, because a file can be moved into its place at once only from the same disk.

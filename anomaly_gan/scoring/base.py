@@ -94,7 +94,7 @@ class Scorer(nn.Module, ABC):
         return None
 
     def keep_primary_alone(self) -> None:
-        """From now on leave out what the primary score does not need, to be faster. A hook."""
+        """From now on leave out what the primary score does not need, to be faster and smaller. A hook."""
 
     @property
     def generates(self) -> bool:

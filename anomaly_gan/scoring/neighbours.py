@@ -174,6 +174,8 @@ class NearestNeighbours(Scorer):
 
     def keep_primary_alone(self) -> None:
         self.forms = self.forms[-1:]
+        self.banks = nn.ModuleDict({form: self.banks[form] for form in self.forms})
+        self.synthesis.fill(None, None, None)
 
     @property
     def generates(self) -> bool:

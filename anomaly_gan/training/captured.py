@@ -68,9 +68,6 @@ class CapturedStep:
         self.graph.replay()
         return dict(zip(self.names, self.values.clone().unbind(), strict=True))
 
-    def __deepcopy__(self, memo: Any) -> "CapturedStep":
-        return self  # a copy of a detector is there to score, and a graph cannot be copied
-
     def _work(self) -> None:
         terms = self.function(self.step)
         self.names = tuple(terms)

@@ -1,4 +1,4 @@
-"""Detectors small enough to train in a test."""
+"""Methods of the paper small enough to train in a test."""
 
 import copy
 from collections.abc import Callable
@@ -9,39 +9,41 @@ import pytest
 import torch
 import yaml
 
-from anomaly_gan.methods.anomaly_gan import AnomalyGAN
-from anomaly_gan.methods.phased import PhaseSettings
-from anomaly_gan.networks.autoencoders import ResNet
-from anomaly_gan.objectives import Step
-from anomaly_gan.optimizers import Adam
+from anomaly_gan.methods.paper.method import AnomalyGAN
+from anomaly_gan.methods.paper.objectives import Step
 from anomaly_gan.randomness import RowRng, make_rng
 from anomaly_gan.sharding import Shard
-from anomaly_gan.transforms.augment import Augment
+from anomaly_gan.training.optimizers import Adam
+from anomaly_gan.training.phases import PhaseSettings
 from anomaly_gan.transforms.diff_augment import DiffAugment
-from anomaly_gan.transforms.shifts import Rotations
-from anomaly_gan.transforms.views import ShiftedViews
 
-SHIPPED = Path(__file__).parents[2] / "conf" / "method" / "anomaly_gan.yaml"
+SHIPPED = Path(__file__).parents[2] / "conf" / "method" / "full.yaml"
+
+OF_BOTH = ("views", "seed")
+"""Settings that a method shares with its scorer."""
+
+OF_SCORER = ("image_size", "channels", "width", "embedding_size", "networks", "primary", "ensemble")
+OF_SCORER += ("chunk", "precision", "recalibrate_batch_norm")
 
 
 @pytest.fixture(scope="session")
 def shipped() -> dict[str, Any]:
-    """The method's configuration as it is shipped."""
-    return yaml.safe_load(SHIPPED.read_text())
+    """The settings of Algorithm 1 as they are shipped."""
+    return yaml.safe_load(SHIPPED.read_text())["method"]
 
 
 @pytest.fixture
 def phase_settings(shipped) -> Callable[..., dict[str, PhaseSettings]]:
-    """The shipped settings of all lines but for the changes: `all_lines=` of each, others by name."""
+    """The shipped settings of all phases but for the changes: `all_phases=` of each, others by name."""
 
-    def make(all_lines: dict[str, Any] | None = None, **lines: dict[str, Any]) -> dict[str, PhaseSettings]:
-        unknown = set(lines) - set(shipped["phases"])
+    def make(all_phases: dict[str, Any] | None = None, **phases: dict[str, Any]) -> dict[str, PhaseSettings]:
+        unknown = set(phases) - set(shipped["phases"])
         assert not unknown
         return {
             name: PhaseSettings(
                 **{key: value for key, value in settings.items() if key != "_target_"}
-                | (all_lines or {})
-                | lines.get(name, {})
+                | (all_phases or {})
+                | phases.get(name, {})
             )
             for name, settings in shipped["phases"].items()
         }
@@ -50,16 +52,14 @@ def phase_settings(shipped) -> Callable[..., dict[str, PhaseSettings]]:
 
 
 @pytest.fixture
-def make_detector(phase_settings) -> Callable[..., AnomalyGAN]:
-    def make(**changes: Any) -> AnomalyGAN:
+def make_method(make_scorer, phase_settings) -> Callable[..., AnomalyGAN]:
+    """Algorithm 1 but for the changes, which may be of the method or of its scorer."""
+
+    def make(name: str = "csi", **changes: Any) -> AnomalyGAN:
+        of_scorer = {key: changes[key] for key in (*OF_BOTH, *OF_SCORER) if key in changes}
+        scorer = make_scorer(**of_scorer)
         settings: dict[str, Any] = {
-            "image_size": 16,
-            "channels": 1,
-            "ablation": "csi",
-            "width": 8,
-            "embedding_size": 12,
-            "networks": ResNet(width=8, latent_size=6),
-            "views": ShiftedViews(Rotations(), Augment()),
+            "views": scorer.views,
             "phases": phase_settings(),
             "every": 5,
             "temperature": 0.5,
@@ -73,35 +73,31 @@ def make_detector(phase_settings) -> Callable[..., AnomalyGAN]:
             "on_non_finite": "raise",
             "seed": 0,
             "log_every_iterations": 1,
-            "primary": "csi",
-            "ensemble": 2,
-            "chunk": 64,
-            "scoring_precision": "32-true",
-            "recalibrate_batch_norm": True,
         }
-        return AnomalyGAN(**settings | changes)
+        of_method = {key: value for key, value in changes.items() if key not in OF_SCORER}
+        return AnomalyGAN(name=name, scorer=scorer, **settings | of_method)
 
     return make
 
 
 @pytest.fixture
 def make_step() -> Callable[..., Step]:
-    """A step of `detector` outside of a training: four inliers and h of their number, by `seed`."""
+    """A step of `method` outside of a training: four inliers and h of their number, by `seed`."""
 
-    def make(detector: AnomalyGAN, seed: int = 0, images: torch.Tensor | None = None) -> Step:
+    def make(method: AnomalyGAN, seed: int = 0, images: torch.Tensor | None = None) -> Step:
         generator = make_rng("cpu", seed, "test")
-        side, count = detector.image_size, 4 * detector.latents_per_image
+        side, count = method.scorer.image_size, 4 * method.latents_per_image
         if images is None:
             images = torch.rand(4, 1, side, side, generator=generator)
         return Step(
-            networks=dict(detector.networks.items()),
+            networks=dict(method.networks.items()),
             images=images,
-            latents=torch.randn(count, detector.latent_size, generator=generator),
-            views=detector.views,
-            temperature=detector.temperature,
-            adversarial=detector.adversarial,
-            diff_augment=detector.diff_augment,
-            generator_side=detector.generator_side,
+            latents=torch.randn(count, method.latent_size, generator=generator),
+            views=method.views,
+            temperature=method.temperature,
+            adversarial=method.adversarial,
+            diff_augment=method.diff_augment,
+            generator_side=method.generator_side,
             shard=Shard(len(images)),
             rng=RowRng(generator),
         )
@@ -110,31 +106,33 @@ def make_step() -> Callable[..., Step]:
 
 
 @pytest.fixture
-def small_method(shipped) -> Callable[..., dict[str, Any]]:
-    """The shipped configuration with small networks and no interpolations, for `checkpoint.build_method`."""
+def small_config(shipped) -> Callable[..., dict[str, Any]]:
+    """The shipped settings with small networks, for `build.build_method`; the changes are of the method."""
 
-    def make(**changes: Any) -> dict[str, Any]:
-        return (
-            copy.deepcopy(shipped)
-            | {
-                "ablation": "csi",
+    def make(name: str = "csi", **changes: Any) -> dict[str, Any]:
+        method = copy.deepcopy(shipped) | {
+            "name": name,
+            "optimizer": {"_target_": "anomaly_gan.training.optimizers.Adam"},
+            "seed": 0,
+            "log_every_iterations": 1,
+        }
+        scoring = {
+            "_target_": "anomaly_gan.scoring.neighbours.NearestNeighbours",
+            "width": 8,
+            "embedding_size": 12,
+            "networks": {
+                "_target_": "anomaly_gan.networks.autoencoders.ResNet",
                 "width": 8,
-                "embedding_size": 12,
-                "networks": {
-                    "_target_": "anomaly_gan.networks.autoencoders.ResNet",
-                    "width": 8,
-                    "latent_size": 6,
-                },
-                "optimizer": {"_target_": "anomaly_gan.optimizers.Adam"},
-                "seed": 0,
-                "log_every_iterations": 1,
-                "primary": "csi",
-                "ensemble": 1,
-                "chunk": 64,
-                "scoring_precision": "32-true",
-                "recalibrate_batch_norm": True,
-            }
-            | changes
-        )
+                "latent_size": 6,
+            },
+            "views": method["views"],
+            "seed": 0,
+            "primary": "csi",
+            "ensemble": 1,
+            "chunk": 64,
+            "precision": "32-true",
+            "recalibrate_batch_norm": True,
+        }
+        return {"method": method | changes, "scoring": scoring}
 
     return make

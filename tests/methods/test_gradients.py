@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError
 from torch.func import functional_call
 
-from anomaly_gan import objectives
+from anomaly_gan.methods.paper import objectives
+from anomaly_gan.methods.paper.objectives import Step
 from anomaly_gan.networks.feature_extractor import FeatureExtractor
 from anomaly_gan.networks.generator import residual_generator
 from anomaly_gan.networks.modes import frozen
-from anomaly_gan.objectives import Step
 from anomaly_gan.randomness import RowRng
 from anomaly_gan.sharding import Shard
 from anomaly_gan.transforms.augment import Augment, AugmentDraws

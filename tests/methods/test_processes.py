@@ -16,12 +16,11 @@ import torch.distributed as dist
 from torch import nn
 
 from anomaly_gan import distributed
-from anomaly_gan.checkpoint import build_method
+from anomaly_gan.build import build_method
 from anomaly_gan.cli.trainer import make_trainer
 from anomaly_gan.data.digits import Digits
 from anomaly_gan.errors import UserError
 from anomaly_gan.launch import in_processes
-from anomaly_gan.methods.phased import PhasedDetector
 from anomaly_gan.networks.modes import batch_norms
 from anomaly_gan.randomness import RowRng
 from anomaly_gan.sharding import Shard
@@ -41,25 +40,24 @@ class Record(pl.Callback):
         self.terms.append({name: float(value) for name, value in pl_module.terms.items()})
 
 
-def train(folder: Path, methods: dict[str, dict[str, Any]], processes: int) -> None:
+def train(folder: Path, configs: dict[str, dict[str, Any]], processes: int) -> None:
     """Runs in float64, in which rounding does not grow into differences; the first process keeps them."""
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     settings = {"accelerator": "cpu", "devices": processes, "precision": "32-true"} | OFF
-    for name, method in methods.items():
+    for name, config in configs.items():
         batch_size = BATCH_SIZES[name.split()[1]]
         data = Digits(normal_class=3, batch_size=batch_size, total_images=batch_size * ITERATIONS, limit=40)
         data.setup()
         torch.manual_seed(int(os.environ["RANK"]))  # process 0's weights must become everybody's
-        detector = build_method(method, data.describe())
+        method = build_method(config, data.describe())
         record = Record()
         trainer = make_trainer(settings, default_root_dir=folder, callbacks=[record], logger=False)
-        trainer.fit(detector, datamodule=data)
-        assert isinstance(detector, PhasedDetector)
-        assert all(type(norm) is nn.BatchNorm2d for norm in batch_norms(detector))
+        trainer.fit(method, datamodule=data)
+        assert all(type(norm) is nn.BatchNorm2d for norm in batch_norms(method))
         if trainer.is_global_zero:
             torch.save(
-                {"weights": detector.state_dict(), "terms": record.terms}, folder / f"{name}, {processes}"
+                {"weights": method.state_dict(), "terms": record.terms}, folder / f"{name}, {processes}"
             )
 
 
@@ -67,20 +65,20 @@ BATCH_SIZES = {"even": 8, "uneven": 7}
 
 
 @pytest.mark.slow
-def test_two_processes_are_one(small_method, tmp_path: Path) -> None:
+def test_two_processes_are_one(small_config, tmp_path: Path) -> None:
     beyond = {"latents_per_image": 2, "diff_augment": {
         "_target_": "anomaly_gan.transforms.diff_augment.DiffAugment",
         "changes": ["color", "translation", "cutout"],
     }}  # fmt: skip
-    methods = {
-        "csi even": small_method(ablation="csi"),
-        "csi uneven": small_method(ablation="csi"),
-        "full even": small_method(ablation="full"),
-        "full uneven": small_method(ablation="full", **beyond),
+    configs = {
+        "csi even": small_config("csi"),
+        "csi uneven": small_config("csi"),
+        "full even": small_config("full"),
+        "full uneven": small_config("full", **beyond),
     }
     for processes in (1, 2):
-        in_processes(train, (tmp_path, methods, processes), processes)
-    for name in methods:
+        in_processes(train, (tmp_path, configs, processes), processes)
+    for name in configs:
         one, two = (torch.load(tmp_path / f"{name}, {processes}") for processes in (1, 2))
         assert len(one["terms"]) == ITERATIONS
         for alone, shared in zip(one["terms"], two["terms"], strict=True):
@@ -133,7 +131,7 @@ def test_shards_draw_together_what_one_process_draws(processes: int) -> None:
 
 SCRIPT = """
 import torch
-from anomaly_gan.checkpoint import build_method
+from anomaly_gan.build import build_method
 from anomaly_gan.cli.trainer import make_trainer
 from anomaly_gan.data.digits import Digits
 import json, sys
@@ -143,18 +141,18 @@ settings |= {"compile": False, "cuda_graphs": False}
 data = Digits(normal_class=3, batch_size=7, total_images=14, limit=40)
 data.setup()
 torch.manual_seed(0)
-detector = build_method(json.loads(sys.argv[1]), data.describe())
+method = build_method(json.loads(sys.argv[1]), data.describe())
 trainer = make_trainer(settings, logger=False)
-trainer.fit(detector, datamodule=data)
+trainer.fit(method, datamodule=data)
 assert trainer.world_size == 2
 if trainer.is_global_zero:
-    print("trained", detector.iteration)
+    print("trained", method.iteration)
 """
 
 
-def test_lightnings_own_launcher_starts_a_program_of_ones_own(small_method, tmp_path: Path) -> None:
+def test_lightnings_own_launcher_starts_a_program_of_ones_own(small_config, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(SCRIPT)
-    command = [sys.executable, "own.py", json.dumps(small_method(ablation="full"))]
+    command = [sys.executable, "own.py", json.dumps(small_config("full"))]
     done = subprocess.run(
         command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
     )
@@ -162,7 +160,7 @@ def test_lightnings_own_launcher_starts_a_program_of_ones_own(small_method, tmp_
     assert done.stdout.count("trained") == 1
 
 
-def compile_and_compare(method: dict[str, Any], folder: Path) -> None:
+def compile_and_compare(config: dict[str, Any], folder: Path) -> None:
     """In a process without the shape checks, which wrap every function that would be compiled."""
     # The graph is taken and differentiated as for a GPU; code for this processor would take minutes.
     compile_function = torch.compile
@@ -174,16 +172,15 @@ def compile_and_compare(method: dict[str, Any], folder: Path) -> None:
         data = Digits(normal_class=3, batch_size=4, total_images=8, limit=40)
         data.setup()
         torch.manual_seed(0)
-        detector = build_method(method, data.describe())
-        assert isinstance(detector, PhasedDetector)
+        method = build_method(config, data.describe())
         if compiled:
-            detector.compile_networks()
-        make_trainer(settings, default_root_dir=folder, logger=False).fit(detector, datamodule=data)
-        found.append(detector.state_dict())
+            method.compile_networks()
+        make_trainer(settings, default_root_dir=folder, logger=False).fit(method, datamodule=data)
+        found.append(method.state_dict())
     assert list(found[0]) == list(found[1])  # names in checkpoints
     torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
-def test_compiled_networks_learn_the_same_and_keep_their_names(small_method, tmp_path: Path) -> None:
-    in_processes(compile_and_compare, (small_method(ablation="full", every=1), tmp_path), 1)
+def test_compiled_networks_learn_the_same_and_keep_their_names(small_config, tmp_path: Path) -> None:
+    in_processes(compile_and_compare, (small_config("full", every=1), tmp_path), 1)

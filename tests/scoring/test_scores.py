@@ -123,7 +123,7 @@ def test_search_memory_is_set_by_the_chunk_and_not_by_the_bank() -> None:
 
 
 def test_an_empty_bank_says_what_comes_first() -> None:
-    with pytest.raises(RuntimeError, match="fit_scorer"):
+    with pytest.raises(RuntimeError, match="call fit before scoring"):
         _ = MemoryBank().bank
 
 

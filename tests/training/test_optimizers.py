@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from anomaly_gan.optimizers import LARS, SGD, Adam
+from anomaly_gan.training.optimizers import LARS, SGD, Adam
 
 
 def test_the_papers_adam_is_constant() -> None:
