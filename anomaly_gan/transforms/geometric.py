@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from anomaly_gan.transforms.shifts import Views
+from anomaly_gan.transforms.shifts import Shifts, Views
 from anomaly_gan.types import Images, Labels
 
 _TURNS = 4
@@ -17,7 +17,7 @@ _PART_OF_SIDE = 4
 """The released codes move images by 8 pixels of 32 and by 16 of 64: a quarter of the side."""
 
 
-class Geometric:
+class Geometric(Shifts):
     """Horizontal flip or none, then a translation of the rows and of the columns, then a rotation.
 
     A translation moves the image by a quarter of its side, rounded down, down or up and right or left, or
@@ -45,10 +45,8 @@ class Geometric:
         self.flips = (False, True) if flips else (False,)
         self.steps = _STEPS if translations else (0,)
         self.count = len(self.flips) * len(self.steps) ** 2 * _TURNS
-        """K, the number of shifts; shift 0 is the identity."""
 
     def __call__(self, images: Images) -> Views:
-        """[B, C, H, H] -> [K*B, C, H, H], shift-major: all images under S_0, then all under S_1, ..."""
         return torch.cat(self._transformed(images))
 
     def single(self, images: Images, labels: Labels) -> Images:
@@ -58,11 +56,6 @@ class Geometric:
         sources = torch.cat(self._transformed(pixels.view(1, 1, *images.shape[2:]))).flatten(1)
         found = sources[labels].unsqueeze(1).expand(-1, images.shape[1], -1)
         return images.flatten(2).gather(2, found).view(images.shape)
-
-    def labels(self, batch: int, device: torch.device | str) -> Labels:
-        """The shift of each row of `self(images)` for `batch` images: [K*B] in 0..K-1."""
-        labels: Tensor = torch.arange(self.count, device=device).repeat_interleave(batch)
-        return labels
 
     def places(self, device: torch.device | str = "cpu") -> Int64[Tensor, "shifts 4"]:
         """What each shift is made of, [K, 4]: flip 0..1, rows 0..2, columns 0..2 and turns 0..3."""

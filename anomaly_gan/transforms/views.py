@@ -12,7 +12,7 @@ from anomaly_gan.randomness import RowRng, make_rng
 from anomaly_gan.transforms.augment import Augment, AugmentDraws, repeat_rows
 from anomaly_gan.transforms.color import per_pixel
 from anomaly_gan.transforms.geometry import Resized
-from anomaly_gan.transforms.shifts import Rotations, Views
+from anomaly_gan.transforms.shifts import Shifts, Views
 from anomaly_gan.types import Images, Labels
 
 
@@ -42,7 +42,7 @@ class ShiftedViews:
 
     def __init__(
         self,
-        shifts: Rotations,
+        shifts: Shifts,
         augment: Augment,
         scoring_crop_scale: float = 0.54,
         first_draw: Literal["centre", "random"] = "centre",
