@@ -24,58 +24,117 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
+def files_of(part: str) -> list[Path]:
+    """The files of a sub-package or of a module."""
+    return sorted((PACKAGE / part).rglob("*.py")) if (PACKAGE / part).is_dir() else [PACKAGE / f"{part}.py"]
+
+
 def parts_imported_by(part: str) -> set[str]:
-    """The package's parts (sub-packages and modules) that `part` imports, itself left out."""
-    files = (PACKAGE / part).rglob("*.py") if (PACKAGE / part).is_dir() else [PACKAGE / f"{part}.py"]
-    names = set().union(*(imports_of(file) for file in files))
-    return {name.split(".")[1] for name in names if name.startswith("anomaly_gan.")} - {part}
+    """The parts that `part` imports, itself left out; the package's name and version are of no part."""
+    names = set().union(*(imports_of(file) for file in files_of(part)))
+    found = {name.split(".")[1] for name in names if name.startswith("anomaly_gan.")}
+    return found - {part, "__version__"}
 
 
-SMALL = {"types", "errors", "precision", "names", "durable", "safe_load", "own_files", "__version__"}
-"""What everything may import."""
+ARROWS: dict[str, set[str]] = {
+    # What needs nothing.
+    "types": set(),
+    "errors": set(),
+    "precision": set(),
+    "names": set(),
+    "own_files": set(),
+    "progress": set(),
+    "lifetime": set(),
+    "terminal": set(),
+    "allocator": set(),
+    "outside": set(),
+    "before": set(),
+    "sharding": set(),
+    "distributed": set(),
+    # Tools.
+    "randomness": {"sharding"},
+    "device": {"errors"},
+    "durable": {"names"},
+    "safe_load": {"durable", "errors"},
+    "strategies": {"distributed"},
+    "launch": {"errors", "lifetime", "terminal"},
+    "config": {"errors", "outside"},
+    "results": {"before", "durable"},
+    "loggers": {"own_files", "results"},
+    # What is computed.
+    "losses": {"errors", "precision", "types"},
+    "metrics": {"errors", "precision", "safe_load", "types"},  # the last reads the weights of Inception
+    "transforms": {"errors", "precision", "randomness", "types"},
+    "networks": {"errors", "precision", "randomness", "transforms", "types"},
+    "data": {"errors", "own_files", "progress", "randomness", "sharding", "types"},
+    "batches": {"data", "progress", "transforms", "types"},
+    "scoring": {"distributed", "errors", "networks", "precision", "randomness", "transforms", "types"},
+    "training": {"batches", "data", "distributed", "errors", "networks", "precision", "randomness"}
+    | {"sharding", "transforms", "types"},
+    "methods": {"distributed", "errors", "losses", "metrics", "networks", "precision", "randomness"}
+    | {"scoring", "sharding", "training", "transforms", "types"},
+    # What is made of it.
+    "build": {"config", "methods", "scoring"},
+    "checkpoint": {"before", "build", "data", "errors", "safe_load", "scoring"},
+    "evaluation": {"batches", "data", "distributed", "errors", "metrics", "scoring", "transforms", "types"},
+    "validation": {"batches", "data", "errors", "metrics", "randomness", "scoring", "types"},
+    "explanation": {"data", "scoring", "transforms", "types"},
+    "reporting": {"before", "errors", "explanation", "metrics", "names", "own_files", "results"},
+    "generation": {"batches", "data", "metrics", "progress", "reporting", "scoring", "transforms", "types"},
+    "runs": {"checkpoint", "data", "distributed", "evaluation", "explanation", "generation", "metrics"}
+    | {"reporting", "results", "scoring", "transforms", "validation"},
+    "callbacks": {"data", "distributed", "errors", "evaluation", "generation", "lifetime", "loggers"}
+    | {"methods", "networks", "progress", "safe_load"},
+    "export": {"checkpoint", "durable", "errors", "progress", "randomness", "scoring", "transforms", "types"},
+    "inference": {"checkpoint", "data", "errors", "explanation", "scoring", "transforms"},
+    "demo": {"errors", "explanation", "inference", "reporting"},
+    # The commands may use all of it.
+    "cli": {"allocator", "build", "callbacks", "checkpoint", "config", "data", "demo", "device"}
+    | {"distributed", "durable", "errors", "export", "inference", "launch", "lifetime", "loggers"}
+    | {"methods", "metrics", "names", "progress", "reporting", "results", "runs", "scoring", "strategies"}
+    | {"terminal", "transforms"},
+    "__main__": {"cli"},
+}  # fmt: skip
+"""Each part (sub-package or module) with those that it may import, all of which stand before it."""
 
-SHARED = {"randomness", "sharding", "distributed"}
-"""What makes several processes one."""
+NEVER = {
+    "losses": {"data", "methods", "networks", "scoring", "training", "transforms"},
+    "metrics": {"data", "methods", "networks", "scoring", "training", "transforms"},
+    "networks": {"data", "methods", "scoring", "training"},
+    "scoring": {"data", "methods", "training"},
+    "training": {"methods", "scoring"},
+    "data": {"methods", "networks", "scoring", "training"},
+}
+"""What a part does not know, nor by way of others."""
 
 
-@pytest.mark.parametrize(
-    ("part", "allowed"),
-    [
-        ("types", set()),
-        ("errors", set()),
-        ("precision", set()),
-        ("names", set()),
-        ("durable", set()),
-        ("safe_load", set()),
-        ("own_files", set()),
-        ("losses", set()),
-        ("networks", {"randomness"}),
-        ("scoring", set()),
-        ("metrics", set()),
-        ("sharding", set()),
-        ("randomness", {"sharding"}),
-        ("distributed", set()),
-        ("transforms", {"randomness"}),
-        ("objectives", {"losses", "transforms", "networks"} | SHARED),
-        ("algorithm", {"objectives"}),
-        ("data", {"progress", "randomness", "sharding"}),
-        ("methods", {"algorithm", "objectives", "losses", "networks", "scoring", "transforms"}
-         | {"optimizers", "data"} | SHARED),
-        ("reporting", {"explanation", "metrics", "results"}),
-        ("explanation", {"data", "methods", "scoring", "transforms"}),
-        ("results", set()),
-        ("demo", {"explanation", "inference", "reporting"}),
-        ("export", {"checkpoint", "methods", "progress", "randomness", "scoring", "transforms"}),
-        ("runs", {"checkpoint", "data", "distributed", "evaluation", "explanation", "generation", "methods"}
-         | {"metrics", "reporting", "results", "scoring", "transforms", "validation"}),
-        ("inference", {"checkpoint", "data", "explanation", "methods", "scoring", "transforms"}),
-    ],
-)  # fmt: skip
-def test_a_part_imports_only_what_lies_before_it(part: str, allowed: set[str]) -> None:
-    assert parts_imported_by(part) - SMALL <= allowed
+def test_every_part_of_the_package_has_its_arrows() -> None:
+    parts = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    parts |= {path.parent.name for path in PACKAGE.glob("*/*.py")}
+    assert set(ARROWS) == parts
+
+
+@pytest.mark.parametrize("part", list(ARROWS))
+def test_a_part_imports_only_what_lies_before_it(part: str) -> None:
+    before = list(ARROWS)[: list(ARROWS).index(part)]
+    assert ARROWS[part] <= set(before)
+    assert parts_imported_by(part) <= ARROWS[part]
+
+
+@pytest.mark.parametrize("part", list(NEVER))
+def test_what_a_part_must_not_know_it_does_not_know_by_way_of_others_either(part: str) -> None:
+    reached, new = set(), {part}
+    while new:
+        reached |= new
+        new = set().union(*(parts_imported_by(name) for name in new)) - reached
+    assert not reached & NEVER[part]
 
 
 def test_only_the_commands_import_hydra() -> None:
+    """And the launchers in `hydra_plugins`, which lie beside the package and know its commands alone."""
+    for file in (ROOT / "hydra_plugins").rglob("*.py"):
+        own = {name for name in imports_of(file) if name.startswith("anomaly_gan")}
+        assert all(name.startswith("anomaly_gan.cli.") for name in own), file
     for file in PACKAGE.rglob("*.py"):
         if any(name.split(".")[0] == "hydra" for name in imports_of(file)):
             assert file.parent.name == "cli", file

@@ -60,7 +60,7 @@ def test_a_config_builds_its_data_set(name: str) -> None:
         "normal_class": 0,
         "batch_size": 4,
         "seed": 0,
-        "schedule": {"total_images": 8},
+        "schedule": {"total_images": 8, "passes": None},
         "paths": {"data_dir": "data"},
     }
     if name == "folder":
@@ -70,7 +70,7 @@ def test_a_config_builds_its_data_set(name: str) -> None:
     cls = target(values["data"])
     data = cls(**{key: value for key, value in values["data"].items() if key != "_target_"})
     assert data.name == values["data"]["name"]
-    assert data.iterations == 2
+    assert (data.batch_size, data._asked_images, data.passes) == (4, 8, None)
 
 
 @pytest.mark.parametrize("name", ["base", *CONFIGS])

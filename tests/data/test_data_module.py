@@ -49,6 +49,14 @@ def test_iterations_round_up(total: int, batch: int, iterations: int) -> None:
     assert len(list(data.train_dataloader())) == len(data.train_dataloader()) == iterations
 
 
+def test_passes_are_over_the_images_that_are_trained_on_and_a_number_of_images_goes_before_them() -> None:
+    data = digits(total_images=None, passes=2.5)
+    assert data.total_images == 248  # 99 images, and some held out
+    assert data.iterations == 31
+    assert sum(len(batch.images) for batch in data.train_dataloader()) == 248
+    assert digits(total_images=100, passes=2.5).total_images == 100
+
+
 def test_training_batches_are_full_uint8_and_hold_the_normal_class_only() -> None:
     data = digits()
     for batch in data.train_dataloader():
@@ -105,6 +113,9 @@ def test_a_name_of_ones_own_labels_the_results() -> None:
     [
         ({"batch_size": 0}, "batch_size=0 must be at least 1"),
         ({"total_images": 0}, "total_images=0 must be at least 1"),
+        ({"total_images": None}, "schedule.passes=None: give a number above 0, or schedule.total_images"),
+        ({"total_images": None, "passes": 0}, "schedule.passes=0: give a number above 0"),
+        ({"total_images": None, "passes": float("inf")}, "schedule.passes=inf: give a number above 0"),
         ({"evaluation_batch_size": 0}, "evaluation_batch_size=0 must be at least 1"),
         ({"calibration_fraction": 1.0}, "data.calibration_fraction=1.0 must be at least 0 and below 1"),
         ({"calibration_fraction": -0.1}, "data.calibration_fraction=-0.1"),

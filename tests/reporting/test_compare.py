@@ -15,9 +15,9 @@ def test_intervals_over_images_and_over_runs_are_told_apart(
     run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     aurocs = {("csi", 0): 0.80, ("csi", 1): 0.84, ("full", 0): 0.83, ("full", 1): 0.85}
-    for (ablation, seed), value in aurocs.items():
-        run(f"{ablation}{seed}", value, ablation=ablation, seed=seed, lift=1 + (ablation == "full"))
-    run("alone", 0.9, ablation="full", normal_class="doll", lift=1)
+    for (method, seed), value in aurocs.items():
+        run(f"{method}{seed}", value, method=method, seed=seed, lift=1 + (method == "full"))
+    run("alone", 0.9, method="full", normal_class="doll", lift=1)
     folder = tmp_path / "runs"
     assert main([f"{folder}:csi", f"{folder}:full"]) == 0
     said = capsys.readouterr().out
@@ -33,7 +33,7 @@ def test_intervals_over_images_and_over_runs_are_told_apart(
 def test_one_pair_says_nothing_of_other_training_runs(
     run: MakeRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main([str(run("a", 0.8)), str(run("b", 0.9, ablation="full"))])
+    main([str(run("a", 0.8)), str(run("b", 0.9, method="full"))])
     said = capsys.readouterr().out
     assert "cannot be told" in said
     assert "not paired" in said
@@ -41,14 +41,14 @@ def test_one_pair_says_nothing_of_other_training_runs(
 
 def test_several_kinds_on_one_side_must_be_narrowed(run: MakeRun, tmp_path: Path) -> None:
     run("a")
-    b = run("b", ablation="full")
+    b = run("b", method="full")
     with pytest.raises(UserError, match=r"2 kinds of run \(toys: csi; toys: full\); give the folders of one"):
         main([str(tmp_path / "runs"), str(b)])
 
 
-def test_an_ablation_that_is_not_there_names_those_that_are(run: MakeRun) -> None:
+def test_a_method_that_is_not_there_names_those_that_are(run: MakeRun) -> None:
     a = run("a")
-    with pytest.raises(UserError, match="no run of ablation 'full'; there are csi"):
+    with pytest.raises(UserError, match="no run of method 'full'; there are csi"):
         main([str(a), f"{a}:full"])
 
 

@@ -32,7 +32,7 @@ def test_a_difference_is_averaged_over_common_seeds_then_classes(run: MakeRun, t
                     f"{name}{a}{seed}",
                     normal_class=name,
                     seed=seed,
-                    ablation=a,
+                    method=a,
                     lift=1 + lift * (a == "full"),
                 )
                 for a in ("csi", "full")
@@ -51,11 +51,11 @@ def test_a_difference_is_averaged_over_common_seeds_then_classes(run: MakeRun, t
 
 def test_runs_without_scores_or_on_other_images_are_not_paired(run: MakeRun, tmp_path: Path) -> None:
     run("a", lift=1)
-    run("b", ablation="full")
+    run("b", method="full")
     run("c", normal_class="doll", lift=1)
-    run("d", normal_class="doll", ablation="full", lift=1, images=50)
+    run("d", normal_class="doll", method="full", lift=1, images=50)
     run("e", normal_class="kite", lift=1)
-    cut_off = run("f", normal_class="kite", ablation="full", lift=1) / "scores.csv"
+    cut_off = run("f", normal_class="kite", method="full", lift=1) / "scores.csv"
     cut_off.write_text(cut_off.read_text()[:-3])
     ((comparison,),) = everything(tmp_path).comparisons
     assert comparison.overall is None

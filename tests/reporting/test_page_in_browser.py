@@ -31,22 +31,22 @@ def dom(page: Path, state: str, profile: Path) -> str:
 
 def test_the_script_filters_dims_and_opens_by_the_address(run: MakeRun, tmp_path: Path) -> None:
     hostile = "<b>doll</b>"
-    for ablation in ("csi", "full"):
+    for method in ("csi", "full"):
         for name in ("ball", hostile):
             for seed in (0, 1):
-                run(f"{ablation}{len(name)}{seed}", normal_class=name, ablation=ablation, seed=seed, lift=1,
+                run(f"{method}{len(name)}{seed}", normal_class=name, method=method, seed=seed, lift=1,
                     classes=["ball", hostile], figures=["synthetic"])  # fmt: skip
     page, *_ = write(contents(collect([tmp_path]), None, tmp_path / "out"))
-    found = dom(page, "class=ball&ablation=full&seed=1&theme=dark&run=3", tmp_path / "profile")
+    found = dom(page, "class=ball&method=full&seed=1&theme=dark&run=3", tmp_path / "profile")
     root = re.search("<html[^>]*>", found)[0]
     assert 'data-ready="yes"' in root
     assert 'data-shown="1"' in root
     assert 'data-theme="dark"' in root
     assert "1 of 8 runs" in found
     assert len(re.findall('<tr class="run"[^>]*hidden', found)) == 7
-    # The column of the other class and the row of the other ablation step back.
+    # The column of the other class and the row of the other method step back.
     assert re.search(r'<td data-class="&lt;b&gt;doll&lt;/b&gt;" class="[^"]*dim', found)
-    assert re.search(r'<tr data-row="csi" data-ablation="csi" class="dim"', found)
+    assert re.search(r'<tr data-row="csi" data-method="csi" class="dim"', found)
     # Run 3 is open: its curves are drawn, its picture is there, and names are still text.
     assert found.count("<svg") >= 3
     assert 'src="data:image/webp;base64,' in found
@@ -92,8 +92,8 @@ def test_without_a_filter_all_runs_are_shown(run: MakeRun, tmp_path: Path) -> No
 
 
 def test_clicks_sort_a_table_filter_and_open_runs(run: MakeRun, tmp_path: Path) -> None:
-    for ablation, auroc in (("csi", 0.7), ("csi_g", 0.9), ("full", 0.8)):
-        run(ablation, auroc, ablation=ablation)
+    for method, auroc in (("csi", 0.7), ("csi_g", 0.9), ("full", 0.8)):
+        run(method, auroc, method=method)
     page, *_ = write(contents(collect([tmp_path]), None, tmp_path / "out"))
     clicks = """
         document.querySelector('.results th[data-class="ball"] .sort').click();
@@ -106,6 +106,6 @@ def test_clicks_sort_a_table_filter_and_open_runs(run: MakeRun, tmp_path: Path) 
     assert re.search('<th scope="col" data-class="ball" aria-sort="descending"', found)
     rows = re.findall('<tr data-row="([^"]*)"', found)
     assert rows == ["csi_g", "full", "csi", "raw pixels, nearest neighbour"]
-    assert 'data-address="#ablation=full"' in found
+    assert 'data-address="#method=full"' in found
     assert 'data-shown="1"' in found
     assert len(re.findall('<button[^>]*aria-expanded="true"', found)) == 1

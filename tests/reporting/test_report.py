@@ -31,7 +31,7 @@ def embedded(page: str) -> dict:
 
 def test_hostile_names_stay_text(run: MakeRun, tmp_path: Path) -> None:
     run("a", normal_class=HOSTILE, dataset=HOSTILE, notes=[HOSTILE], command=HOSTILE, lift=1)
-    run("b", normal_class=HOSTILE, dataset=HOSTILE, ablation=HOSTILE, lift=2, config={HOSTILE: HOSTILE})
+    run("b", normal_class=HOSTILE, dataset=HOSTILE, method=HOSTILE, lift=2, config={HOSTILE: HOSTILE})
     page = report(tmp_path)["html"]
     assert "<script>alert" not in page
     # The script, the data and nothing else.
@@ -66,7 +66,7 @@ def test_a_run_carries_its_curves_pictures_and_configuration(run: MakeRun, tmp_p
 
 def test_markdown_and_latex_hold_the_tables(run: MakeRun, tmp_path: Path) -> None:
     run("a", 0.8765, normal_class="soft_ball", classes=["soft_ball", "doll"], lift=1)
-    run("b", 0.9, normal_class="soft_ball", classes=["soft_ball", "doll"], ablation="csi_g", lift=2)
+    run("b", 0.9, normal_class="soft_ball", classes=["soft_ball", "doll"], method="csi_g", lift=2)
     texts = report(tmp_path)
     assert "| csi | 87.6 (1) | — | 87.6 (1 of 2 classes) |" in texts["md"]
     assert "| csi\\_g | **90.0 (1)** |" in texts["md"]
@@ -92,7 +92,7 @@ def test_the_csv_has_a_row_a_run(run: MakeRun, tmp_path: Path) -> None:
     rows = list(csv.DictReader(report(tmp_path)["csv"].splitlines()))
     assert [row["auroc"] for row in rows] == ["0.9", ""]
     assert rows[0] | {"path": ""} == {
-        "dataset": "toys", "class": "ball", "method": "anomaly_gan", "ablation": "csi", "variant": "",
+        "dataset": "toys", "class": "ball", "method": "csi", "variant": "",
         "seed": "0", "score": "csi", "auroc": "0.9", "low": "0.89", "high": "0.91", "seconds": "30",
         "frechet": "2.5", "path": "",
     }  # fmt: skip
@@ -102,12 +102,12 @@ def test_the_csv_has_a_row_a_run(run: MakeRun, tmp_path: Path) -> None:
 
 def test_three_hundred_runs_make_a_page_below_fifteen_megabytes(run: MakeRun, tmp_path: Path) -> None:
     classes = [f"class_{i}" for i in range(10)]
-    for ablation in ("csi", "csi_g", "full"):
+    for method in ("csi", "csi_g", "full"):
         for seed in range(10):
             for name in classes:
-                toy = {"normal_class": name, "ablation": ablation, "seed": seed, "classes": classes}
+                toy = {"normal_class": name, "method": method, "seed": seed, "classes": classes}
                 pictures = ["synthetic", "most_anomalous"]
-                run(f"{ablation}_{name}_{seed}", lift=1, figures=pictures, **toy)
+                run(f"{method}_{name}_{seed}", lift=1, figures=pictures, **toy)
     page = report(tmp_path)["html"]
     assert len(page.encode()) < 15_000_000
     assert page.count('class="run"') == 300

@@ -57,7 +57,7 @@ def test_a_mean_over_some_classes_says_how_many_and_is_never_best(run: MakeRun, 
 def test_missing_cells_are_named(run: MakeRun, tmp_path: Path) -> None:
     for seed in (0, 1):
         run(f"ball_{seed}", seed=seed)
-        run(f"full_{seed}", seed=seed, ablation="full")
+        run(f"full_{seed}", seed=seed, method="full")
     run("doll_0", normal_class="doll")
     assert only_table(tmp_path).missing == ["csi: seed 1 of doll", "full: doll"]
 
@@ -65,7 +65,7 @@ def test_missing_cells_are_named(run: MakeRun, tmp_path: Path) -> None:
 def test_runs_of_another_configuration_are_a_row_of_their_own(run: MakeRun, tmp_path: Path) -> None:
     run("a", 0.9, seed=0)
     run("b", 0.8, seed=1)
-    run("wide", 0.7, seed=1, config={"width": 64, "method": {"width": 64, "ablation": "csi", "seed": 1}})
+    run("wide", 0.7, seed=1, config={"width": 64, "scoring": {"width": 64, "seed": 1}})
     rows = only_table(tmp_path).rows
     assert [row.label for row in rows] == ["csi", "csi, width=64"]
     assert rows[0].cells["ball"].seeds == [0, 1]
@@ -103,7 +103,7 @@ def test_of_two_runs_of_the_same_the_later_counts_and_is_noted(run: MakeRun, tmp
 
 def test_the_best_of_ours_counts_raw_pixels_too(run: MakeRun, tmp_path: Path) -> None:
     run("a", 0.6)
-    run("b", 0.65, ablation="full")
+    run("b", 0.65, method="full")
     table = only_table(tmp_path)
     assert table.raw is not None
     assert [table.best(row, "ball") for row in table.own] == [False, False, True]
@@ -207,12 +207,12 @@ SETTINGS = {"batch_size": 32, "optimizer": {"rate": 1}}
 
 def of_method(name: str, **settings) -> dict:
     """What a run of another method than the paper's has."""
-    return {"method": name, "ablation": "", "config": {"batch_size": 128, "width": None} | settings}
+    return {"method": name, "config": {"batch_size": 128, "width": None} | settings}
 
 
 def test_rows_stand_in_the_order_of_table_1_and_others_after(run: MakeRun, tmp_path: Path) -> None:
-    for ablation in ("full", "csi"):
-        run(ablation, ablation=ablation)
+    for method in ("full", "csi"):
+        run(method, method=method)
     for name in ("goad", "geom", "deep_svdd", "somebody_elses"):
         run(name, **of_method(name))
     labels = [row.label for row in only_table(tmp_path).rows]
