@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from anomaly_gan.cli.installed import config_folder
+from anomaly_gan.cli.sizes import choose_sizes
 from anomaly_gan.reporting.published import published
 
 EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
@@ -38,7 +39,19 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def experiment(name: str) -> tuple[DictConfig, str]:
-    return composed(f"experiment={name}"), header(config_folder() / "experiment" / f"{name}.yaml")
+    """Its configuration and header; of a table that of its runs of CSI."""
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        swept = compose("train", [f"experiment={name}"], return_hydra_config=True).hydra.sweeper.params or {}
+    chosen = [f"budget={swept.budget}"] if "budget" in swept else []
+    chosen += ["method=csi"] if "csi" in str(swept.get("method", "")).split(",") else []
+    return composed(f"experiment={name}", *chosen), header(config_folder() / "experiment" / f"{name}.yaml")
+
+
+def length(config: DictConfig, images_of_a_class: int) -> int:
+    """Images drawn over the training, on a CPU."""
+    config.trainer.accelerator = "cpu"
+    choose_sizes(config)
+    return config.schedule.total_images or config.schedule.passes * images_of_a_class
 
 
 def is_beside_published_figures(config: DictConfig, said: str) -> bool:
@@ -65,7 +78,7 @@ def test_an_experiment_makes_as_many_passes_over_a_class_as_its_header_says(name
         assert claims, "of the paper's size, and it does not say how long it trains"
     for passes, images in claims:
         assert number(images) == IMAGES_OF_A_CLASS[config.data.name]
-        assert config.schedule.total_images == number(passes) * number(images)
+        assert length(config, number(images)) == number(passes) * number(images)
 
 
 def test_the_rule_knows_what_reproduces_something_from_what_does_not() -> None:
@@ -81,6 +94,6 @@ def test_the_budget_named_after_the_paper_says_what_it_is() -> None:
     said = header(config_folder() / "budget" / "paper.yaml")
     passes, images = map(number, PASSES.findall(said)[0])
     assert images == IMAGES_OF_A_CLASS["cifar10"]
-    assert config.schedule.total_images == passes * images == 400_000
+    assert length(config, images) == passes * images == 400_000
     assert (config.width, config.scoring.ensemble) == (64, 10)
     assert "The paper gives no length" in said
