@@ -1,8 +1,8 @@
-"""From a configuration to objects: `_target_` names a class or function of this package, nothing else.
+"""From a configuration to objects: `_target_` names a class or function of this package, or a class of a
+package that registers methods (`outside.py`), nothing else.
 
 Configurations travel in checkpoints, and a checkpoint may come from anybody. So, unlike Hydra's own
-`instantiate`, this reaches no name outside `anomaly_gan` and of methods that are installed and registered
-(`outside.py`), and checks the kind of every plain value.
+`instantiate`, this imports no module but those, and checks the kind of every plain value.
 """
 
 import importlib
@@ -12,8 +12,8 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Union
 
-from anomaly_gan import outside
 from anomaly_gan.errors import UserError, nearest
+from anomaly_gan.outside import modules
 
 PACKAGE = "anomaly_gan"
 
@@ -63,19 +63,34 @@ def build_a(kind: type, config: Any, path: str, parts: tuple[str, ...], **extra:
 
 def _resolve(name: Any, path: str, parts: tuple[str, ...]) -> Any:
     module, _, attribute = str(name).rpartition(".")
-    allowed = [f"{PACKAGE}.{part}" for part in parts]
-    if METHODS in parts:
-        allowed += outside.modules()
-    if not any(f"{module}.".startswith(f"{part}.") for part in allowed):
-        raise UserError(f"{path}._target_={name!r}: only names of {', '.join(allowed)} can be built here")
+    own = [f"{PACKAGE}.{part}" for part in parts]
+    outside = modules() if METHODS in parts else ()
+    if not _is_below(module, own) and not _is_below(module, outside):
+        raise UserError(
+            f"{path}._target_={name!r}: only names of {', '.join([*own, *outside])} can be built here"
+        )
+    missing = f"{path}._target_={name!r}: there is no such class or function"
+    if module.endswith("__main__"):  # to import it is to run it
+        raise UserError(missing)
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as missing:
-        raise UserError(f"{path}._target_={name!r}: there is no such class or function") from missing
-    # What a module merely imports (os, subprocess, torch.load) is not its own.
-    if not (inspect.isclass(found) or inspect.isfunction(found)) or found.__module__ != module:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and _is_below(module, [str(error.name)]):
+            raise UserError(missing) from error
+        raise UserError(f"{path}._target_={name!r}: {module} cannot be imported: {error}") from error
+    if found is None:
+        raise UserError(missing)
+    # What a module merely imports (os, subprocess, torch.load) is not its own. A function of another package
+    # may do anything.
+    ours = inspect.isclass(found) or (inspect.isfunction(found) and _is_below(module, own))
+    if not ours or found.__module__ != module:
         raise UserError(f"{path}._target_={name!r}: not a class or function of that module")
     return found
+
+
+def _is_below(module: str, packages: Sequence[str]) -> bool:
+    """Whether `module` is one of `packages` or in one."""
+    return any(f"{module}.".startswith(f"{package}.") for package in packages)
 
 
 def _check(target: Any, arguments: Mapping[str, Any], path: str) -> None:

@@ -19,6 +19,7 @@ from hydra_plugins.hydra_submitit_launcher.config import LocalQueueConf, SlurmQu
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher, SlurmLauncher
 from omegaconf import OmegaConf
 
+from anomaly_gan.cli.messages import listed
 from anomaly_gan.cli.sweep import all_classes, otherwise, part, run_folder
 
 # Here, because every process that a launcher starts loads this module before it reads the configuration.
@@ -26,6 +27,7 @@ OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
 OmegaConf.register_new_resolver("all_classes", all_classes, replace=True)
 OmegaConf.register_new_resolver("otherwise", otherwise, replace=True)
 OmegaConf.register_new_resolver("part", part, replace=True)
+OmegaConf.register_new_resolver("groups", listed, replace=True)
 
 
 class Slurm(SlurmLauncher):

@@ -100,7 +100,9 @@ def run(command: str, arguments: list[str]) -> int:
 
     from anomaly_gan.cli import sweep
     from anomaly_gan.cli.arguments import overrides
+    from anomaly_gan.cli.choices import check_one_method
     from anomaly_gan.cli.messages import explain
+    from anomaly_gan.errors import UserError
     from anomaly_gan.lifetime import Stopped, listening
 
     if any(argument.startswith("hydra.sweep.") for argument in arguments):
@@ -132,6 +134,8 @@ def run(command: str, arguments: list[str]) -> int:
     name = "anomaly-gan" if "-sc" in arguments else f"anomaly-gan {command}"
     application = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=command)(job)
     try:
+        if command == "train":
+            check_one_method(arguments)
         sys.argv = [name, *overrides(command, arguments)]
         with listening():
             application()
@@ -139,6 +143,8 @@ def run(command: str, arguments: list[str]) -> int:
         in_sweep = command == "train" and sweep.Sweep.folder is not None
         complain(f"{stopped}{'; the same command goes on with the sweep' if in_sweep else ''}")
         return 128 + stopped.number
+    except UserError as error:
+        return complain(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         return complain(explain(error, command, arguments))
     except OSError as error:
@@ -163,12 +169,16 @@ def attempt(command: str, arguments: list[str], config: "DictConfig", folder: Pa
         config: of it, not yet resolved.
         folder: for what it leaves; removed again where that is nothing.
     """
+    from hydra.core.hydra_config import HydraConfig
     from omegaconf.errors import OmegaConfBaseException
 
+    from anomaly_gan.cli.choices import check_sources
     from anomaly_gan.cli.messages import check_values, explain
     from anomaly_gan.errors import UserError
 
     try:
+        for line in check_sources(HydraConfig.get().runtime.choices):
+            print(line, file=sys.stderr)
         check_values(config, command)
         return int(load(command).main(config, folder))
     except UserError as error:

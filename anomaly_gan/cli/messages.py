@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -13,6 +14,10 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 
 from anomaly_gan.cli.installed import config_folder
 from anomaly_gan.errors import UserError, nearest
+from anomaly_gan.outside import config_folders
+
+BASE = "base"
+"""The file of a group that others begin with, and nobody chooses."""
 
 
 def explain(error: Exception, command: str, arguments: list[str]) -> str:
@@ -24,7 +29,7 @@ def explain(error: Exception, command: str, arguments: list[str]) -> str:
         return f"{error.override}: cannot be read as key=value; put a value with signs in quotes: {quoted}"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return f"{group}={name}: there is no such {group}; {nearest(name, list(error.options))}"
+        return no_such_option(group, name, list(error.options))
     if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
         wanted = re.search(r"Missing mandatory value: ([\w.]+)", text)
         interpolated = isinstance(error, InterpolationToMissingValueError)
@@ -32,15 +37,41 @@ def explain(error: Exception, command: str, arguments: list[str]) -> str:
         return f"{missing} must be given: {missing}=..."
     unknown = re.search(r"(?:Could not override|Key) '([^']+)'", text)
     if unknown:
-        return f"{unknown[1]}: no such setting; {nearest(unknown[1], settings(command, arguments))}"
+        return no_such_setting(unknown[1], command, arguments)
     if isinstance(error, ValueError):  # Hydra's word for null or a number where a group's option is wanted
         for group, _, name in (argument.partition("=") for argument in arguments):
             if group in groups(command) and name not in options(group):
-                return f"{group}={name}: there is no such {group}; {nearest(name, options(group))}"
+                return no_such_option(group, name, options(group))
     remedy = "settings are given as key=value"
     if any("${" in argument for argument in arguments):
         remedy = "${...} stands for another setting, \\${ for the signs themselves"
     return f"{text.split(chr(10))[0]}; {remedy}"
+
+
+def no_such_option(group: str, name: str, valid: list[str]) -> str:
+    """That `group` has no option of that name, and which it has."""
+    elsewhere = ", and no package is installed that registers it" if group == "method" else ""
+    return f"{group}={name}: there is no such {group}{elsewhere}; {nearest(name, valid)}"
+
+
+def no_such_setting(name: str, command: str, arguments: list[str]) -> str:
+    """That `command` has no setting of that name, and which it has; of a sweep, the first run without it."""
+    for chosen in single(command, arguments):
+        valid = settings(command, chosen)
+        if name not in valid:
+            break
+    of_run = [argument for argument in chosen if argument not in arguments]
+    where = f" with {' '.join(of_run)}" if of_run else ""
+    return f"{name}: no such setting{where}; {nearest(name, valid)}"
+
+
+def single(command: str, arguments: list[str]) -> Iterator[list[str]]:
+    """`arguments` with one option for each group that is given several, in all combinations."""
+    of_command = groups(command)
+    several = [argument.partition("=") for argument in arguments]
+    values = [value.split(",") if key in of_command else [value] for key, _, value in several]
+    for combination in product(*values):
+        yield [f"{key}{sign}{value}" for (key, sign, _), value in zip(several, combination, strict=True)]
 
 
 def groups(command: str) -> dict[str, str | None]:
@@ -73,8 +104,15 @@ def check_values(config: DictConfig, command: str) -> None:
 
 
 def options(group: str) -> list[str]:
-    """The names that `group` can be given."""
-    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+    """The names that `group` can be given, those that other packages bring included."""
+    folders = (config_folder(), *config_folders())
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+
+
+def listed(command: str) -> str:
+    """The groups of `command` and what each can be given, one a line: for its help."""
+    names = {group: [name for name in options(group) if name != BASE] for group in sorted(groups(command))}
+    return "\n".join(f"{group}: {', '.join(of_group)}" for group, of_group in names.items())
 
 
 def settings(command: str, arguments: list[str]) -> list[str]:
