@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from anomaly_gan.cli.arguments import as_override
+from anomaly_gan.cli.choices import check_one_method
 from anomaly_gan.cli.installed import config_folder, program
 from anomaly_gan.cli.messages import explain
 from anomaly_gan.cli.sweep import run_in_process
@@ -55,6 +56,7 @@ def main(arguments: list[str]) -> int:
     parsed = parser.parse_args(arguments)
     if parsed.trials < 1:
         raise UserError(f"--trials={parsed.trials} must be at least 1")
+    check_one_method(parsed.settings)
     try:
         return _search([as_override(word, sweeps=True) for word in parsed.settings], parsed.trials)
     except (HydraException, OmegaConfBaseException) as error:

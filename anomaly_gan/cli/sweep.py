@@ -22,6 +22,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from anomaly_gan.cli.arguments import as_override
+from anomaly_gan.cli.choices import ONE_CHOICE
 from anomaly_gan.lifetime import END_WITH, SIGNALS
 from anomaly_gan.results import FAILED_FILE, RESULT_FILE, RunResult, write_atomically
 
@@ -95,15 +96,21 @@ class Sweep(Callback):
         Sweep.folder = Path(config.hydra.sweep.dir)
         Sweep.folder.mkdir(parents=True, exist_ok=True)
         (Sweep.folder / STATES_FILE).write_text("")
-        params = config.hydra.sweeper.params or {}
+        params = dict(config.hydra.sweeper.params or {})
+        given = {word.partition("=")[0] for word in config.hydra.overrides.task}
+        for one, other in (ONE_CHOICE, ONE_CHOICE[::-1]):
+            if one in given:  # which goes before what an experiment sweeps over
+                params.pop(other, None)
         swept = [as_override(f"{key}={values}", sweeps=True) for key, values in params.items()]
         for override in swept:  # as if they were given: the sweeper reads them after this
             key, _, values = override.partition("=")
             params[key] = values
+        config.hydra.sweeper.params = params
         parsed = OverridesParser.create().parse_overrides([*swept, *config.hydra.overrides.task])
-        axes = {override.key_or_group: override for override in parsed if override.is_sweep_override()}
-        if all(axis.is_discrete_sweep() for axis in axes.values()):
-            lengths = [len(list(axis.sweep_string_iterator())) for axis in axes.values()]
+        last = {override.key_or_group: override for override in parsed}  # a later word replaces an earlier
+        axes = [override for override in last.values() if override.is_sweep_override()]
+        if all(axis.is_discrete_sweep() for axis in axes):
+            lengths = [len(list(axis.sweep_string_iterator())) for axis in axes]
             Sweep.runs = math.prod(lengths)
             os.environ[RUNS] = str(Sweep.runs)
 
