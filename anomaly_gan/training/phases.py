@@ -122,7 +122,7 @@ class Timetable:
     """
 
     total: int
-    shares: Sequence[float] = field(default_factory=tuple)
+    shares: Sequence[float | int] = field(default_factory=tuple)
 
     def start(self, stage: int) -> int:
         """The first iteration of stage number `stage`; of the number of stages, the end of the training."""
