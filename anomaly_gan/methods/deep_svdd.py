@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from anomaly_gan.distributed import average_, gather_unknown, world_size
+from anomaly_gan.errors import UserError
 from anomaly_gan.methods.base import Method
 from anomaly_gan.networks.lenet import LeNetDecoder
 from anomaly_gan.precision import in_full_precision
@@ -57,15 +58,24 @@ class DeepSVDD(Method):
         return PreparedStep(dict(self.networks.items()), prepared, shard, rng("step"), self.scorer)
 
     def set_range(self, normal: ImageBatches) -> None:
-        """Set the range of the input to that of the normal images; nothing is clipped."""
+        """Set the range of the input to that of the normal images, one for all channels; nothing is clipped.
+
+        Raises:
+            UserError: all of them are of one colour.
+        """
         ends = torch.stack([torch.stack(contrast_normalised(images).aminmax()) for images in normal])
-        ends = gather_unknown(ends)
+        ends = gather_unknown(ends)  # [batches, 2]
         self.scorer.low, self.scorer.high = ends[:, 0].min(), ends[:, 1].max()
+        if self.scorer.low == self.scorer.high:
+            raise UserError(
+                "every normal image is of one colour, and Deep SVDD sees contrast alone; look whether these "
+                "are the right images, or take another method, e.g. method=raw_pixels"
+            )
 
     def set_centre(self, normal: ImageBatches) -> None:
         """Set c to the mean embedding of the normal images, in evaluation mode, none too near to 0.
 
-        In training mode batch norm would make every mean 0. An exact 0 stays, as in the released code.
+        In training mode batch norm takes most of the mean away. An exact 0 stays, as in the released code.
         """
         was_training = self.scorer.network.training
         self.scorer.network.eval()

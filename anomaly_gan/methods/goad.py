@@ -12,7 +12,7 @@ from anomaly_gan.distributed import gather
 from anomaly_gan.errors import UserError
 from anomaly_gan.methods.base import Method
 from anomaly_gan.precision import in_full_precision
-from anomaly_gan.scoring.goad import Goad
+from anomaly_gan.scoring.goad import GOADScore
 from anomaly_gan.sharding import Shard
 from anomaly_gan.training.loop import Rngs
 from anomaly_gan.training.phases import Phase, Stage, Step, Terms
@@ -28,11 +28,12 @@ class TransformsStep(Step):
     margin: float
 
 
-class GoadMethod(Method):
+class GOAD(Method):
     """Cross-entropy of the transform, a triplet loss on the features, and a penalty of their size.
 
-    Batch norm stays in training mode throughout; in the released code it is frozen after the first epoch, by
-    a call of eval() that is never taken back.
+    The paper's, where the released code slips: there, batch norm is frozen after the first epoch, by a call
+    of eval() that is never taken back, and the second batch norm and ReLU of a block are computed and thrown
+    away.
 
     Args:
         scorer: it holds the network and the transforms.
@@ -40,7 +41,7 @@ class GoadMethod(Method):
         training: see `Method`.
     """
 
-    def __init__(self, *, scorer: Goad, margin: float, **training: Any):
+    def __init__(self, *, scorer: GOADScore, margin: float, **training: Any):
         if margin < 0:
             raise UserError(f"method.margin={margin} must be at least 0")
         phases = (Phase("features", ("network",), features),)

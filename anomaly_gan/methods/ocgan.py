@@ -10,7 +10,7 @@ from anomaly_gan.errors import UserError
 from anomaly_gan.losses.adversarial import d_loss_made, d_loss_real, g_loss
 from anomaly_gan.methods.base import Method
 from anomaly_gan.metrics.game import accuracy, diversity
-from anomaly_gan.networks.ocgan import ImageJudge, LatentJudge, Signed
+from anomaly_gan.networks.ocgan import Centred, LatentDiscriminator, VisualDiscriminator
 from anomaly_gan.scoring.reconstruction import ReconstructionError, mean_squared
 from anomaly_gan.sharding import Shard
 from anomaly_gan.training.loop import Rngs
@@ -25,10 +25,10 @@ FORM: Final = "non_saturating"
 class GameStep(Step):
     """`images` are as the networks take them."""
 
-    noisy: Signed
+    noisy: Centred
     """The same with noise, which the encoder sees."""
     drawn: Latents
-    """Before their tanh, of which they are uniform in (-1, 1)."""
+    """Latents before their tanh; after it, they are uniform in (-1, 1)."""
     mining_step: float
     """How far `drawn` goes towards what the classifier calls made; 0: nowhere."""
 
@@ -36,7 +36,7 @@ class GameStep(Step):
         """E of the noisy images."""
         return self.networks["encoder"](self.noisy)
 
-    def decoded(self, latents: Latents) -> Signed:
+    def decoded(self, latents: Latents) -> Centred:
         """G of latents in (-1, 1)."""
         return self.networks["decoder"](latents, self.rng)
 
@@ -47,7 +47,7 @@ class GameStep(Step):
         with torch.enable_grad():
             start = self.drawn.detach().requires_grad_()
             logits = self.networks["classifier"](self.decoded(start.tanh()))
-            # A sum: what is found of one image hangs on no other.
+            # Of the sum over images: the size of a latent's step does not depend on how many there are.
             (slope,) = torch.autograd.grad(d_loss_made(logits, FORM) * len(logits), start)
         return (start - self.mining_step * slope).tanh().detach()
 
@@ -55,8 +55,12 @@ class GameStep(Step):
 class OCGAN(Method):
     """Encoder and decoder against a discriminator of images and one of latents; a classifier finds hard ones.
 
-    The released code keeps the epoch with the lowest error on held-out images; here the last state counts, as
-    for every method of this package.
+    Where paper and released code differ, this is the paper's: latents are mined from the first step on, in
+    the code from epoch 150 on; in the code, the latent term of encoder and decoder weighs 10 and the pixels'
+    half as much. Ours alone: noise is drawn anew each time that an image comes, in the code once an image;
+    mining starts from the latents that the other networks see, in the code from the tanh of other uniform
+    draws, which leaves out the rim; and the last state counts, as for every method of this package, in the
+    code the epoch with the lowest error on held-out images.
 
     Args:
         scorer: it holds encoder and decoder.
@@ -72,10 +76,10 @@ class OCGAN(Method):
             if value < 0:
                 raise UserError(f"method.{key}={value} must be at least 0")
         channels, width = scorer.channels, scorer.encoder.width
-        self_made = {
-            "discriminator": ImageJudge(channels, max(8, 3 * width // 16)),
-            "latent_discriminator": LatentJudge(scorer.decoder.latent_size),
-            "classifier": ImageJudge(channels, width),
+        others = {
+            "discriminator": VisualDiscriminator(channels, max(8, 3 * width // 16)),
+            "latent_discriminator": LatentDiscriminator(scorer.decoder.latent_size),
+            "classifier": VisualDiscriminator(channels, width),
         }
         phases = (
             Phase("discriminator", ("discriminator",), discriminator),
@@ -85,7 +89,7 @@ class OCGAN(Method):
         )
         super().__init__(
             scorer=scorer,
-            networks={"encoder": scorer.encoder, "decoder": scorer.decoder} | self_made,
+            networks={"encoder": scorer.encoder, "decoder": scorer.decoder} | others,
             plan=[Stage("game", phases, begin=self.set_mean)],
             **training,
         )
@@ -121,11 +125,11 @@ class OCGAN(Method):
 
     def health(self, step: GameStep) -> dict[str, float]:
         made = step.decoded(step.drawn.tanh())
-        judge, of_latents = step.networks["discriminator"], step.networks["latent_discriminator"]
+        visual, latent = step.networks["discriminator"], step.networks["latent_discriminator"]
         return {
-            "discriminator_accuracy_real": accuracy(judge(step.images), real=True),
-            "discriminator_accuracy_synthetic": accuracy(judge(made), real=False),
-            "latent_discriminator_accuracy_encoded": accuracy(of_latents(step.encoded()), real=False),
+            "discriminator_accuracy_real": accuracy(visual(step.images), real=True),
+            "discriminator_accuracy_synthetic": accuracy(visual(made), real=False),
+            "latent_discriminator_accuracy_encoded": accuracy(latent(step.encoded()), real=False),
             "diversity": diversity(made) / max(diversity(step.images), 1e-12),
         }
 
@@ -134,33 +138,38 @@ def discriminator(step: GameStep) -> Terms:
     """The visual discriminator tells real images from decoded draws."""
     with torch.no_grad():
         made = step.decoded(step.drawn.tanh())
-    judge = step.networks["discriminator"]
-    return {"real": d_loss_real(judge(step.images), FORM), "made": d_loss_made(judge(made), FORM)}
+    network = step.networks["discriminator"]
+    return {"real": d_loss_real(network(step.images), FORM), "made": d_loss_made(network(made), FORM)}
 
 
 def latent_discriminator(step: GameStep) -> Terms:
     """The latent discriminator tells draws from encoded images."""
     with torch.no_grad():
         encoded = step.encoded()
-    judge = step.networks["latent_discriminator"]
-    drawn = judge(step.drawn.tanh())
-    return {"drawn": d_loss_real(drawn, FORM), "encoded": d_loss_made(judge(encoded), FORM)}
+    network = step.networks["latent_discriminator"]
+    drawn = network(step.drawn.tanh())
+    return {"drawn": d_loss_real(drawn, FORM), "encoded": d_loss_made(network(encoded), FORM)}
 
 
 def classifier(step: GameStep) -> Terms:
     """The classifier tells reconstructions from decoded draws."""
     with torch.no_grad():
         reconstructed, made = step.decoded(step.encoded()), step.decoded(step.drawn.tanh())
-    judge = step.networks["classifier"]
-    return {"reconstructed": d_loss_real(judge(reconstructed), FORM), "made": d_loss_made(judge(made), FORM)}
+    network = step.networks["classifier"]
+    return {
+        "reconstructed": d_loss_real(network(reconstructed), FORM),
+        "made": d_loss_made(network(made), FORM),
+    }
 
 
 def autoencoder(step: GameStep) -> Terms:
     """Encoder and decoder reconstruct, fill the latent space, and pass images of mined latents for real."""
     encoded = step.encoded()
     made = step.decoded(step.mined())
+    # Last: the decoder's running statistics, by which images are scored, are those of reconstructions.
+    reconstructed = step.decoded(encoded)
     return {
-        "pixels": mean_squared(step.decoded(encoded), step.images).mean(),
+        "pixels": mean_squared(reconstructed, step.images).mean(),
         "visual": g_loss(step.networks["discriminator"](made), FORM),
         "latent": g_loss(step.networks["latent_discriminator"](encoded), FORM),
     }

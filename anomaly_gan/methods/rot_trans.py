@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anomaly_gan.methods.base import Method
 from anomaly_gan.precision import in_full_precision
-from anomaly_gan.scoring.rot_trans import HEADS, RotTrans
+from anomaly_gan.scoring.rot_trans import HEADS, RotTransScore
 from anomaly_gan.sharding import Shard
 from anomaly_gan.training.loop import Rngs
 from anomaly_gan.training.phases import Phase, Stage, Step, Terms
@@ -19,15 +19,16 @@ from anomaly_gan.transforms.geometric import Geometric
 from anomaly_gan.types import Images
 
 TURNS = 4
+"""Rotations that each image is shown under; they run fastest among the shifts of `Geometric`."""
 
 
 @dataclass(frozen=True)
 class MovedStep(Step):
-    """`images` are the batch's, half of them flipped."""
+    """`images` are the batch's, each flipped with probability 1/2."""
 
     shifts: Geometric
     translations: Int64[Tensor, " batch"]
-    """Which of the nine each image is moved by."""
+    """Which of the nine each image is moved by, 0..8; all its rotations have the same."""
 
     def views(self) -> tuple[Float[Tensor, "views channels height width"], Int64[Tensor, "views 3"]]:
         """Each image, moved, under all four rotations, [4B, C, H, H]; what was done to each, [4B, 3]."""
@@ -36,7 +37,7 @@ class MovedStep(Step):
         return views, self.shifts.places(shifts.device)[shifts, 1:]
 
 
-class RotTransMethod(Method):
+class RotTrans(Method):
     """Three cross-entropies: of the translation of the rows, of the columns, and of the rotation.
 
     The released code is for ImageNet, and its epoch has every image under all nine translations. Here an
@@ -47,7 +48,7 @@ class RotTransMethod(Method):
         training: see `Method`.
     """
 
-    def __init__(self, *, scorer: RotTrans, **training: Any):
+    def __init__(self, *, scorer: RotTransScore, **training: Any):
         phases = (Phase("classification", ("classifier",), classification),)
         super().__init__(
             scorer=scorer,

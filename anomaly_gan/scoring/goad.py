@@ -14,11 +14,12 @@ from anomaly_gan.transforms.geometric import Geometric
 from anomaly_gan.types import ImageBatches, Images, RawImages, Scores
 
 
-class Goad(TransformScorer):
+class GOADScore(TransformScorer):
     """A wide ResNet's features, and their mean over the normal images under each transform.
 
     The centres come from a last pass over the normal images, as the paper says; the released code takes the
-    features that the last epoch of training happened to see.
+    features that the last epoch of training happened to see. The paper adds an epsilon to the probabilities,
+    whose value it does not give and which is 0 in the released code; there is none here.
 
     Args:
         shifts: the transforms.

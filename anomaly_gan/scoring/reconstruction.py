@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from anomaly_gan.networks.ocgan import SIDE, Decoder, Encoder, Signed
+from anomaly_gan.networks.blocks import centred
+from anomaly_gan.networks.ocgan import SIDE, Centred, Decoder, Encoder
 from anomaly_gan.precision import in_full_precision
 from anomaly_gan.randomness import RowRng, make_rng
 from anomaly_gan.scoring.base import Scorer
@@ -15,7 +16,9 @@ from anomaly_gan.types import ImageBatches, Images, RawImages, Scores
 class ReconstructionError(Scorer):
     """Mean squared difference between an image, at 61 pixels, and what encoder and decoder make of it.
 
-    The mean image that both sides are less of belongs to the training: it sets it before it begins.
+    The images are in [-1, 1], less the mean image of the normal class, which the training sets before it
+    begins. The released code adds the training's noise to the images that it scores, too; here the same image
+    always has the same score.
 
     Args:
         image_size, channels: see `Scorer`.
@@ -26,7 +29,7 @@ class ReconstructionError(Scorer):
 
     primary = "ocgan"
     mean: Tensor
-    """The mean of the normal images at 61 pixels, [C, 61, 61]."""
+    """The mean of the normal images at 61 pixels, in [-1, 1]. [C, 61, 61]"""
 
     def __init__(self, *, image_size: int, channels: int, width: int, latent_size: int, seed: int):
         super().__init__(image_size=image_size, channels=channels)
@@ -35,9 +38,9 @@ class ReconstructionError(Scorer):
         self.seed = seed
         self.register_buffer("mean", torch.zeros(channels, SIDE, SIDE))
 
-    def prepared(self, images: Images) -> Signed:
+    def prepared(self, images: Images) -> Centred:
         """Images as the networks take them."""
-        return resized(images, SIDE) - self.mean
+        return centred(resized(images, SIDE)) - self.mean
 
     def fit(self, normal: ImageBatches) -> None:
         """It takes nothing from them."""
@@ -70,8 +73,8 @@ class ReconstructionError(Scorer):
         self.eval()
         return self._shown(self.decoder(self.encoder(self.prepared(images))))
 
-    def _shown(self, made: Signed) -> Images:
-        return resized((made + self.mean).clamp(0, 1), self.image_size)
+    def _shown(self, made: Centred) -> Images:
+        return resized(((made + self.mean + 1) / 2).clamp(0, 1), self.image_size)
 
     def _error(self, images: Images) -> Scores:
         prepared = self.prepared(images)
@@ -79,6 +82,6 @@ class ReconstructionError(Scorer):
 
 
 @in_full_precision
-def mean_squared(made: Signed, images: Signed) -> Scores:
-    """Of each image, the mean over its values of the squared difference, [B]."""
+def mean_squared(made: Centred, images: Centred) -> Scores:
+    """Of each image, the mean over its values of the squared difference, [B]; the range of values is 2."""
     return (made - images).square().mean((1, 2, 3))

@@ -15,7 +15,7 @@ HEADS = {"rows": 3, "columns": 3, "turns": 4}
 """What is told apart of a view, and how many classes it has: the network's outputs, in this order."""
 
 
-class RotTrans(TransformScorer):
+class RotTransScore(TransformScorer):
     """A wide ResNet with three heads: how an image was moved up or down, left or right, and turned.
 
     The score is minus the sum, over all views and heads, of the probability of what was done; a head's part

@@ -60,7 +60,8 @@ class Geometric(Shifts):
     def places(self, device: torch.device | str = "cpu") -> Int64[Tensor, "shifts 4"]:
         """What each shift is made of, [K, 4]: flip 0..1, rows 0..2, columns 0..2 and turns 0..3."""
         parts = (self.flips, self.steps, self.steps, range(_TURNS))
-        return torch.tensor(list(product(*(range(len(part)) for part in parts))), device=device)
+        # Made on the device: a recorded graph cannot take numbers from the host.
+        return torch.cartesian_prod(*(torch.arange(len(part), device=device) for part in parts))
 
     def _transformed(self, images: Tensor) -> list[Tensor]:
         """[B, C, H, H] under each of the shifts."""

@@ -215,3 +215,43 @@ def test_blocks_draw_numbers_of_their_own() -> None:
     assert len(zeroed) == 6
     assert not torch.equal(zeroed[0], zeroed[1])
     assert not torch.equal(zeroed[2], zeroed[3])
+
+
+def as_in_torch(network: WideResNet, images: Tensor) -> Tensor:
+    """The features by the equations of the paper, padded on all sides, with batch statistics."""
+
+    def activated(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+        return F.relu(F.batch_norm(x, None, None, norm.weight, norm.bias, training=True))
+
+    x = F.conv2d(2 * images - 1, network.stem.weight, padding=1)
+    for block in network.blocks:
+        h = activated(x, block.first_norm)
+        stride = x.shape[2] // block(x, None).shape[2]
+        if block.shortcut is not None:
+            x = F.conv2d(h, block.shortcut.weight, stride=stride)
+        h = activated(F.conv2d(h, block.first.weight, stride=stride, padding=1), block.second_norm)
+        x = x + F.conv2d(h, block.second.weight, padding=1)
+    return activated(x, network.norm).mean((2, 3))
+
+
+@pytest.mark.parametrize(("depth", "factor"), [(10, 4), (16, 1)])
+@pytest.mark.parametrize("side", [16, 32])
+def test_the_other_methods_networks_are_padded_on_all_sides(depth: int, factor: int, side: int) -> None:
+    network = WideResNet(side, 3, 5, depth, factor, keras=False).double()
+    images = torch.rand(2, 3, side, side, dtype=torch.float64)
+    torch.testing.assert_close(network(images).features, as_in_torch(network, images))
+
+
+def test_the_other_methods_first_weights_have_the_variance_of_the_fan_out() -> None:
+    network = WideResNet(32, 3, 10, depth=16, widen_factor=8, keras=False)
+    for layer in (m for m in network.modules() if isinstance(m, nn.Conv2d)):
+        fan_out = layer.out_channels * layer.weight[0, 0].numel()
+        spread = 6 * math.sqrt(2 / layer.weight.numel())
+        assert layer.weight.var().item() == pytest.approx(2 / fan_out, rel=spread)
+    assert network.head.weight.abs().max() <= 1 / math.sqrt(512)
+    assert not network.head.bias.any()
+
+
+def test_the_reference_s_rot_trans_network_has_as_many_parameters() -> None:
+    assert sum(p.numel() for p in WideResNet(32, 3, 10, depth=16, widen_factor=1).parameters()) == 175_066
+    assert sum(p.numel() for p in WideResNet(32, 3, 8, depth=10, widen_factor=1).parameters()) == 77_720

@@ -87,3 +87,55 @@ def test_a_gradient_passes_to_the_pixels_that_are_shown() -> None:
     images = torch.rand(1, 1, 16, 16, requires_grad=True)
     Geometric()(images).sum().backward()
     assert images.grad.sum() == 72 * 16 * 16  # every pixel of every view is one pixel of the image
+
+
+STEP = {0: 0, 1: 1, 2: -1}
+"""The direction of each place: not at all, down or to the right, up or to the left."""
+
+
+def moved(image: np.ndarray, rows: int, columns: int, border: str) -> np.ndarray:
+    """[C, H, W], moved by so many pixels down and to the right."""
+    side = image.shape[1]
+    padded = np.pad(image, ((0, 0), (side // 2, side // 2), (side // 2, side // 2)), mode=border)
+    return np.roll(padded, (rows, columns), (1, 2))[
+        :, side // 2 : side // 2 + side, side // 2 : side // 2 + side
+    ]
+
+
+@pytest.mark.parametrize("border", ["symmetric", "reflect"])
+@pytest.mark.parametrize(
+    ("flips", "translations", "count"),
+    [(True, True, 72), (False, True, 36), (True, False, 8), (False, False, 4)],
+)
+@pytest.mark.parametrize(("side", "channels"), [(16, 1), (32, 3)])
+def test_places_say_what_each_shift_does(
+    flips: bool, translations: bool, count: int, border: str, side: int, channels: int
+) -> None:
+    shifts, images = Geometric(flips, translations, border), torch.rand(2, channels, side, side)
+    places = shifts.places()
+    assert shifts.count == count
+    assert places.shape == (count, 4)
+    assert len({tuple(place) for place in places.tolist()}) == count
+    assert places[0].tolist() == [0, 0, 0, 0]
+    views = shifts(images).view(count, 2, channels, side, side)
+    for view, (flip, rows, columns, turns) in zip(views, places.tolist(), strict=True):
+        for image, found in zip(images.numpy(), view.numpy(), strict=True):
+            expected = image[:, :, ::-1] if flip else image
+            distance = side // 4
+            expected = moved(expected, STEP[rows] * distance, STEP[columns] * distance, border)
+            assert np.array_equal(np.rot90(expected, turns, (1, 2)), found)
+
+
+def test_only_a_translation_shows_which_border_it_is() -> None:
+    images = torch.rand(1, 1, 16, 16)
+    symmetric, reflect = (Geometric(border=border)(images) for border in ("symmetric", "reflect"))
+    still = (Geometric().places()[:, 1:3] == 0).all(1)
+    assert torch.equal((symmetric == reflect).all(3).all(2).all(1), still)
+
+
+@pytest.mark.parametrize("border", ["symmetric", "reflect"])
+@pytest.mark.parametrize(("flips", "translations"), [(False, True), (True, False)])
+def test_single_images_have_the_same_shifts(flips: bool, translations: bool, border: str) -> None:
+    shifts, images = Geometric(flips, translations, border), torch.rand(2, 3, 16, 16)
+    labels = shifts.labels(2, "cpu")
+    assert torch.equal(shifts.single(images.repeat(shifts.count, 1, 1, 1), labels), shifts(images))
