@@ -23,12 +23,12 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from anomaly_gan.checkpoint import build_method
+from anomaly_gan.build import build_method
 from anomaly_gan.cli.installed import config_folder
 from anomaly_gan.cli.trainer import make_trainer
 from anomaly_gan.data.image_set import ImageSet, in_memory
 from anomaly_gan.data.module import OneClassData
-from anomaly_gan.methods.anomaly_gan import AnomalyGAN
+from anomaly_gan.methods.base import Method
 from anomaly_gan.randomness import make_rng
 from anomaly_gan.results import machine, versions
 
@@ -85,21 +85,20 @@ def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
 
 def prepare(
     overrides: Sequence[str], iterations: int, pixels: int = 32
-) -> tuple[AnomalyGAN, RandomImages, dict[str, Any]]:
-    """A new detector, random images for that many iterations, and the configuration of both."""
+) -> tuple[Method, RandomImages, dict[str, Any]]:
+    """A new method, random images for that many iterations, and the configuration of both."""
     config = compose_config(overrides)
     data = RandomImages(
         pixels, batch_size=config["batch_size"], total_images=config["batch_size"] * iterations
     )
     data.setup()
     torch.manual_seed(0)
-    detector = build_method(config["method"], data.describe())
-    assert isinstance(detector, AnomalyGAN)
-    return detector, data, config
+    method = build_method(config, data.describe())
+    return method, data, config
 
 
 def fit(
-    detector: AnomalyGAN,
+    method: Method,
     data: RandomImages,
     config: dict[str, Any],
     *callbacks: pl.Callback,
@@ -113,19 +112,19 @@ def fit(
         )
         data.move_to(trainer.strategy.root_device)
         if config["trainer"]["compile"]:
-            detector.compile_networks()
+            method.compile_networks()
         if config["trainer"]["cuda_graphs"]:
-            detector.capture_phases()
-        trainer.fit(detector, datamodule=data, ckpt_path=resume, weights_only=True)
+            method.capture_phases()
+        trainer.fit(method, datamodule=data, ckpt_path=resume, weights_only=True)
 
 
 def seconds_per_iteration(
     overrides: Sequence[str], warm_up: int, windows: int, window: int = 1, pixels: int = 32
 ) -> list[float]:
     """Of `windows` windows, after a warm-up: everything that an iteration takes."""
-    detector, data, config = prepare(overrides, warm_up + windows * window, pixels)
+    method, data, config = prepare(overrides, warm_up + windows * window, pixels)
     clock = Clock(warm_up, window)
-    fit(detector, data, config, clock)
+    fit(method, data, config, clock)
     return clock.seconds
 
 

@@ -29,9 +29,9 @@ def main() -> None:
         f"trainer.compile={str(arguments.compile).lower()}",
     ]
     warm_up, per_epoch = 5, 5000 // 32
-    detector, data, config = prepare(overrides, warm_up + per_epoch)
+    method, data, config = prepare(overrides, warm_up + per_epoch)
     clock = Clock(warm_up, window=per_epoch)
-    fit(detector, data, config, clock)
+    fit(method, data, config, clock)
     epoch = clock.seconds[0] * per_epoch
     start = time.perf_counter()
     batches = sum(1 for _ in data.train_dataloader())

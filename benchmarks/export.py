@@ -22,9 +22,9 @@ from anomaly_gan.checkpoint import Checkpoint
 from anomaly_gan.config import build
 from anomaly_gan.export.file import export
 from anomaly_gan.export.formats import FORMATS, Outputs, Runner
-from anomaly_gan.methods.base import AnomalyDetector
 from anomaly_gan.progress import track
 from anomaly_gan.results import machine
+from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.scoring.calibration import Threshold
 from anomaly_gan.transforms.convert import to_float
 
@@ -33,7 +33,7 @@ OTHER_BATCH = 100
 """Of the detector's second look, to see how far it is from itself."""
 
 
-def by_detector(detector: AnomalyDetector, threshold: Threshold | None) -> Runner:
+def by_detector(detector: Scorer, threshold: Threshold | None) -> Runner:
     """The detector as the command `predict` uses it."""
 
     def run(images: ndarray) -> Outputs:

@@ -29,8 +29,8 @@ class Gradients(pl.Callback):
         if self.gradients:
             return
         with trainer.strategy.precision_plugin.train_step_context():
-            step = pl_module.make_step(batch)
-            for phase in pl_module.phases:
+            step = pl_module.step_of(batch)
+            for phase in pl_module.plan[0].phases:
                 self.terms |= pl_module._gradient(phase, step)
                 parameters = [p for name in phase.trains for p in pl_module.networks[name].parameters()]
                 gradient = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
@@ -39,8 +39,8 @@ class Gradients(pl.Callback):
 
 def first_gradients(overrides: list[str]) -> Gradients:
     found = Gradients()
-    detector, data, config = prepare(overrides, 1)
-    fit(detector, data, config, found)
+    method, data, config = prepare(overrides, 1)
+    fit(method, data, config, found)
     return found
 
 
@@ -60,9 +60,9 @@ def compare_gradients(base: list[str], other: list[str]) -> dict[str, Any]:
 
 
 def weights_after(overrides: list[str], iterations: int) -> Tensor:
-    detector, data, config = prepare([*overrides, "method.every=2"], iterations)
-    fit(detector, data, config)
-    return flat(detector.networks.state_dict())
+    method, data, config = prepare([*overrides, "method.every=2"], iterations)
+    fit(method, data, config)
+    return flat(method.networks.state_dict())
 
 
 def flat(state: dict[str, Tensor]) -> Tensor:
@@ -109,13 +109,13 @@ def check_resume(plain: list[str]) -> dict[str, Any]:
     """Twenty iterations in one go, and the last ten of them from a checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "half.ckpt"
-        detector, data, config = prepare(plain, 20)
-        fit(detector, data, config, SaveAt(10, path))
-        whole = flat(detector.networks.state_dict())
-        detector, data, config = prepare(plain, 20)
+        method, data, config = prepare(plain, 20)
+        fit(method, data, config, SaveAt(10, path))
+        whole = flat(method.networks.state_dict())
+        method, data, config = prepare(plain, 20)
         data.start_iteration = 10
-        fit(detector, data, config, resume=path)
-    distance = float((flat(detector.networks.state_dict()) - whole).norm() / whole.norm())
+        fit(method, data, config, resume=path)
+    distance = float((flat(method.networks.state_dict()) - whole).norm() / whole.norm())
     on_gpu = "trainer.accelerator=cuda" in plain
     return {"distance": distance, "passed": distance <= (1e-2 if on_gpu else 0.0)}
 

@@ -17,10 +17,9 @@ from typing import Any
 
 from common import compose_config, count_flops, fit, median, peak_mib, prepare, synchronise, write
 
-from anomaly_gan.algorithm import Phase
 from anomaly_gan.allocator import keep_memory
-from anomaly_gan.objectives import Step
 from anomaly_gan.results import machine
+from anomaly_gan.training.phases import Phase, Step
 
 RUNS = {
     "csi": ["ablation=csi"],
@@ -41,32 +40,32 @@ def measure(overrides: list[str], width: int, periods: int, pixels: int, device:
     keep_memory()
     settings = [f"width={width}", f"trainer.accelerator={device}", *overrides]
     every = compose_config(settings)["method"]["every"]
-    detector, data, config = prepare(settings, (1 + periods) * every, pixels)
+    method, data, config = prepare(settings, (1 + periods) * every, pixels)
     flops: dict[str, int] = {}
     seconds: dict[str, list[float]] = defaultdict(list)
-    descend = detector.descend
+    descend = method.descend
 
     def timed(phase: Phase, step: Step) -> None:
         if phase.name not in flops:
             flops[phase.name] = count_flops(lambda: descend(phase, step))
             return
-        synchronise(detector.device)
+        synchronise(method.device)
         start = time.perf_counter()
         descend(phase, step)
-        synchronise(detector.device)
-        if detector.iteration >= every:
+        synchronise(method.device)
+        if method.iteration >= every:
             seconds[phase.name].append(time.perf_counter() - start)
 
-    detector.descend = timed  # type: ignore[method-assign]
+    method.descend = timed  # type: ignore[method-assign]
     before = peak_mib(device)
-    fit(detector, data, config)
+    fit(method, data, config)
     lines = {
         phase.name: {
             "every": phase.every,
             "gflop": round(flops[phase.name] / 1e9, 2),
             "seconds_median": median(seconds[phase.name]),
         }
-        for phase in detector.phases
+        for phase in method.plan[0].phases
     }
     return {
         "lines": lines,

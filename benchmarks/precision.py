@@ -1,8 +1,8 @@
-"""What half precision costs in AUROC where a trained detector scores.
+"""What half precision costs in AUROC where a trained scorer scores.
 
     python benchmarks/precision.py RUN_FOLDER... --json results/precision.json
 
-Each detector scores its whole test set twice, its bank made anew each time: F in float32,
+Each scorer scores its whole test set twice, its bank made anew each time: F in float32,
 then in bfloat16.
 """
 
@@ -38,11 +38,11 @@ def main() -> None:
             "trained_in": file.config["trainer"]["precision"],
         }
         for precision in ("32-true", "bf16-mixed"):
-            file.config["method"]["scoring_precision"] = precision
-            detector = file.build()
+            file.config["scoring"]["precision"] = precision
+            scorer = file.build()
             start = time.perf_counter()
-            fit_scorer(detector, data)
-            scored = score_test_set(detector, data)
+            fit_scorer(scorer, data)
+            scored = score_test_set(scorer, data)
             assert scored is not None
             of[f"scored_in_{precision}"] = {
                 "auroc": {name: round(value or 0, 5) for name, value in scored.aurocs().items()},

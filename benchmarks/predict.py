@@ -2,7 +2,7 @@
 
     python benchmarks/predict.py RUN FOLDER --json results/predict_cpu.json
 
-Bare: the same images as tensors in memory, in the same batches, through `score_all`. The command's part reads
+Bare: the same images as tensors in memory, in the same batches, through `scores`. The command's part reads
 the files, scores them and writes both tables. The two take turns, so that a busy machine slows both; on a
 very busy one the ratio of the processor's time tells more than that of the clock. Peak
 memory is that of processes of their own, for a tenth of the images and for all of them.
@@ -51,7 +51,7 @@ def rates(detector: Detector, paths: list[Path], times: int) -> dict[str, Any]:
 
     def bare() -> None:
         for images in tensors:
-            detector.method.score_all(to_float(images.to(detector.device)))
+            detector.scorer.scores(to_float(images.to(detector.device)))
 
     command(detector, paths[:BATCH])
     bare_seconds, command_seconds, processor = [], [], []

@@ -2,7 +2,7 @@
 
 python benchmarks/report.py --output results/report_cpu.json
 
-The runs are made up: 3 ablations of 10 classes with 10 seeds, eleven scores an image, pictures like a run's.
+The runs are made up: 3 methods of 10 classes with 10 seeds, eleven scores an image, pictures like a run's.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from PIL import Image
 from anomaly_gan.reporting import figures
 from anomaly_gan.results import RunResult
 
-ABLATIONS, CLASSES, SEEDS, IMAGES = ("csi", "csi_g", "full"), [f"class_{i}" for i in range(10)], 10, 10_000
+METHODS, CLASSES, SEEDS, IMAGES = ("csi", "csi_g", "full"), [f"class_{i}" for i in range(10)], 10, 10_000
 SCORES = ["paper", "csi", "contrastive", "shift", "cosine"]
 SCORES += [*(f"{name}_ens" for name in SCORES), "raw_pixels"]
 
@@ -37,12 +37,12 @@ def make_runs(folder: Path) -> None:
     rest = ["," + ",".join(f"{v:.9g}" for v in row) for row in random.normal(size=(IMAGES, len(SCORES) - 1))]
     header = ",".join(["name", "class", "anomalous", "csi_ens", *(s for s in SCORES if s != "csi_ens")])
     pictures = draw(folder, random)
-    for a, ablation in enumerate(ABLATIONS):
+    for a, method in enumerate(METHODS):
         for number, name in enumerate(CLASSES):
             anomalous = classes != number
             flags = anomalous.astype(int).tolist()
             for seed in range(SEEDS):
-                run = folder / f"{name}_{ablation}_{seed}"
+                run = folder / f"{name}_{method}_{seed}"
                 (run / "figures").mkdir(parents=True)
                 (run / "log").mkdir()
                 scores = (random.normal(size=IMAGES) + (1 + a / 10) * anomalous).tolist()
@@ -54,7 +54,7 @@ def make_runs(folder: Path) -> None:
                 (run / "log" / "metrics.csv").write_text("\n".join(lines))
                 for picture in pictures:
                     (run / "figures" / picture.name).write_bytes(picture.read_bytes())
-                result(name, ablation, seed).write(run)
+                result(name, method, seed).write(run)
     for picture in pictures:
         picture.unlink()
 
@@ -73,16 +73,15 @@ def draw(folder: Path, random: np.random.Generator) -> list[Path]:
     return paths
 
 
-def result(name: str, ablation: str, seed: int) -> RunResult:
+def result(name: str, method: str, seed: int) -> RunResult:
     """A run's result with as much in it as a real one has."""
     aurocs: dict[str, Any] = dict.fromkeys(SCORES[:2] + SCORES[5:7], 0.8 + seed / 100)
     intervals: dict[str, Any] = {score: [0.78, 0.86] for score in aurocs}
-    method = {f"setting_{i}": i for i in range(120)} | {"ablation": ablation, "seed": seed}
+    settings = {f"setting_{i}": i for i in range(120)} | {"name": method, "seed": seed}
     return RunResult(
         dataset="made up",
         normal_class=name,
-        method="anomaly_gan",
-        ablation=ablation,
+        method=method,
         seed=seed,
         primary="csi_ens",
         auroc=aurocs,
@@ -96,7 +95,7 @@ def result(name: str, ablation: str, seed: int) -> RunResult:
         iterations=1000,
         seconds={"train": 100.0, "total": 150.0},
         images_per_second={"train": 300.0},
-        config={"normal_class": name, "seed": seed, "ablation": {"name": ablation}, "method": method},
+        config={"normal_class": name, "seed": seed, "method": settings},
         versions={"anomaly-gan": "0"},
         machine="none",
         command="anomaly-gan train",
@@ -121,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             processor_seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         megabytes = {p.name: p.stat().st_size / 1e6 for p in sorted(folder.glob("report.*"))}
-    runs = len(ABLATIONS) * len(CLASSES) * SEEDS
+    runs = len(METHODS) * len(CLASSES) * SEEDS
     print(f"{runs} runs of {IMAGES} test images: {min(seconds):.1f} to {max(seconds):.1f} s")
     print(f"{min(processor_seconds):.1f} s of processor time")
     print("\n".join(f"{name}: {size:.2f} MB" for name, size in megabytes.items()))

@@ -22,9 +22,9 @@ from common import median, rounded, seconds, write
 from torch import Tensor
 
 from anomaly_gan.allocator import keep_memory
-from anomaly_gan.methods.anomaly_gan import BANK_ROWS
 from anomaly_gan.networks.feature_extractor import FeatureExtractor
 from anomaly_gan.results import machine
+from anomaly_gan.scoring.neighbours import BANK_ROWS
 from anomaly_gan.scoring.scores import nearest
 
 SHIFTS, SIZE = 4, 128

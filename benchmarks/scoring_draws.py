@@ -14,28 +14,28 @@ from torch import Tensor
 
 from anomaly_gan import checkpoint
 from anomaly_gan.config import build
-from anomaly_gan.methods.anomaly_gan import AnomalyGAN
 from anomaly_gan.metrics.auroc import auroc
 from anomaly_gan.randomness import RowRng, make_rng
 from anomaly_gan.results import machine, versions
+from anomaly_gan.scoring.neighbours import NearestNeighbours
 from anomaly_gan.scoring.scores import anomaly_scores, make_bank
 from anomaly_gan.transforms.convert import to_float
 
 Views = Callable[[Tensor], Tensor]
 
 
-def shared(detector: AnomalyGAN, draw: int) -> Views:
+def shared(scorer: NearestNeighbours, draw: int) -> Views:
     """Draw number `draw` of the ensemble, for all images alike; number 0 is the middle of T."""
-    return lambda images: detector.views.ensemble(images, draw, seed=0)
+    return lambda images: scorer.views.ensemble(images, draw, seed=0)
 
 
-def for_each_image(detector: AnomalyGAN, seed: int) -> Views:
+def for_each_image(scorer: NearestNeighbours, seed: int) -> Views:
     """CSI's way: flip and T drawn anew for every view."""
     generator = make_rng("cpu", seed, "for each image")
-    augment = detector.views.scoring_augment
+    augment = scorer.views.scoring_augment
 
     def views(images: Tensor) -> Tensor:
-        shifts, flipped = detector.views.shifts(images), detector.views.shifts(images.flip(3))
+        shifts, flipped = scorer.views.shifts(images), scorer.views.shifts(images.flip(3))
         flip = torch.rand(len(shifts), 1, 1, 1, generator=generator) < 0.5
         return augment(torch.where(flip, flipped, shifts), augment.draw(len(shifts), RowRng(generator)))
 
@@ -43,11 +43,11 @@ def for_each_image(detector: AnomalyGAN, seed: int) -> Views:
 
 
 @torch.inference_mode()
-def features(detector: AnomalyGAN, images: Tensor, views: Views) -> tuple[Tensor, Tensor]:
+def features(scorer: NearestNeighbours, images: Tensor, views: Views) -> tuple[Tensor, Tensor]:
     """Embeddings [N, K, D] and own-shift logits [N, K]."""
     embeddings, logits = [], []
     for part in images.split(128):
-        found = detector.networks["feature_extractor"](views(part))
+        found = scorer.network(views(part))
         embeddings.append(found.embedding.view(4, len(part), -1).transpose(0, 1))
         logits.append(found.shift_logits.view(4, len(part), 4).diagonal(dim1=0, dim2=2))
     return torch.cat(embeddings), torch.cat(logits)
@@ -62,8 +62,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     file = checkpoint.read(arguments.run)
-    detector = file.build()
-    assert isinstance(detector, AnomalyGAN)
+    scorer = file.build()
+    assert isinstance(scorer, NearestNeighbours)
     data = build(file.config["data"], "data", ("data",))
     data.setup()
     assert data.test is not None
@@ -71,14 +71,14 @@ def main() -> None:
     bank_images = to_float(data.train[range(min(arguments.images, len(data.train)))].images)
     tested = data.test[some.tolist()]
     anomalous = (tested.labels != data.normal_index).numpy()
-    choices = {"none": detector.views.plain, "middle of T": shared(detector, 0)}
-    choices |= {f"for each image, seed {s}": for_each_image(detector, s) for s in range(2)}
-    choices |= {f"shared, draw {r}": shared(detector, r) for r in range(1, 7)}
+    choices = {"none": scorer.views.plain, "middle of T": shared(scorer, 0)}
+    choices |= {f"for each image, seed {s}": for_each_image(scorer, s) for s in range(2)}
+    choices |= {f"shared, draw {r}": shared(scorer, r) for r in range(1, 7)}
     found = {}
     print(f"{data.name}, normal: {data.normal_class}; AUROC, %")
     for name, views in choices.items():
-        bank = make_bank(*features(detector, bank_images, views))
-        scores = anomaly_scores(*features(detector, to_float(tested.images), views), bank, chunk=512)
+        bank = make_bank(*features(scorer, bank_images, views))
+        scores = anomaly_scores(*features(scorer, to_float(tested.images), views), bank, chunk=512)
         found[name] = {score: auroc(value.double().numpy(), anomalous) for score, value in scores.items()}
         row = "  ".join(f"{score} {100 * (value or 0):.1f}" for score, value in found[name].items())
         print(f"  {name:<26}{row}")
