@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anomaly_gan import __version__
 from anomaly_gan.cli.complaints import KEEPS_RUNS, complain, complain_of_files, complain_of_memory
@@ -118,13 +118,7 @@ def run(command: str, arguments: list[str]) -> int:
         hydra = HydraConfig.get()
         folder = Path(hydra.runtime.output_dir)
         if command == "train" and hydra.mode is RunMode.MULTIRUN:
-            # This function may have been sent to another process, of this machine or another.
-            outlives = hydra.launcher._target_.endswith("Slurm")
-            ends_with = None if outlives else this_process
-            told = sweep.run_one(list(hydra.overrides.task), folder, hydra.job.num, ends_with)
-            if os.getpid() == this_process:
-                print(told, flush=True)
-            return told
+            return one_of_a_sweep(hydra, folder, this_process)
         codes.append(attempt(command, arguments, config, folder))
         return None
 
@@ -156,6 +150,26 @@ def run(command: str, arguments: list[str]) -> int:
     if command == "train" and sweep.Sweep.folder is not None:
         return sweep.finish(sweep.Sweep.folder, sweep.Sweep.runs)
     return max(codes, default=0)
+
+
+def one_of_a_sweep(hydra: Any, folder: Path, sweeping_process: int) -> str:
+    """Do one run of a sweep, in a process of its own; how it ended.
+
+    This may be called in another process than the sweep's, of this machine or another.
+
+    Args:
+        hydra: Hydra's own configuration of the run.
+        folder: of the run.
+        sweeping_process: the number of the sweep's process, with which its runs end.
+    """
+    from anomaly_gan.cli import sweep
+
+    outlives = hydra.launcher._target_.endswith("Slurm")
+    ends_with = None if outlives else sweeping_process
+    told = sweep.run_one(list(hydra.overrides.task), folder, hydra.job.num, ends_with)
+    if os.getpid() == sweeping_process:
+        print(told, flush=True)
+    return told
 
 
 def attempt(command: str, arguments: list[str], config: "DictConfig", folder: Path) -> int:
