@@ -93,16 +93,12 @@ def run(command: str, arguments: list[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import hydra
     from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import HydraException
     from hydra.types import RunMode
     from omegaconf import DictConfig
-    from omegaconf.errors import OmegaConfBaseException
 
     from anomaly_gan.cli import sweep
     from anomaly_gan.cli.arguments import overrides
     from anomaly_gan.cli.choices import check_one_method
-    from anomaly_gan.cli.messages import explain
-    from anomaly_gan.errors import UserError
     from anomaly_gan.lifetime import Stopped, listening
 
     if any(argument.startswith("hydra.sweep.") for argument in arguments):
@@ -137,19 +133,37 @@ def run(command: str, arguments: list[str]) -> int:
         in_sweep = command == "train" and sweep.Sweep.folder is not None
         complain(f"{stopped}{'; the same command goes on with the sweep' if in_sweep else ''}")
         return 128 + stopped.number
-    except UserError as error:
-        return complain(str(error))
-    except (HydraException, OmegaConfBaseException) as error:
-        return complain(explain(error, command, arguments))
-    except OSError as error:
-        return complain_of_files(error, command)
-    except Exception as error:  # before anything began it is what Hydra makes of odd values
-        if began:
-            raise
-        return complain(explain(error, command, arguments))
+    except Exception as error:
+        return complain_of_configuration(error, command, arguments, began)
     if command == "train" and sweep.Sweep.folder is not None:
         return sweep.finish(sweep.Sweep.folder, sweep.Sweep.runs)
     return max(codes, default=0)
+
+
+def complain_of_configuration(error: Exception, command: str, arguments: list[str], began: bool) -> int:
+    """Say in a line what came of a configuration, or raise it where it is a fault of the program; exit code.
+
+    Args:
+        error: what was raised.
+        command: which.
+        arguments: of it.
+        began: whether work had begun; before, anything is what Hydra makes of odd values.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from anomaly_gan.cli.messages import explain
+    from anomaly_gan.errors import UserError
+
+    if isinstance(error, UserError):
+        return complain(str(error))
+    if isinstance(error, HydraException | OmegaConfBaseException):  # some of which are OSErrors as well
+        return complain(explain(error, command, arguments))
+    if isinstance(error, OSError):
+        return complain_of_files(error, command)
+    if began:
+        raise error
+    return complain(explain(error, command, arguments))
 
 
 def one_of_a_sweep(hydra: Any, folder: Path, sweeping_process: int) -> str:
