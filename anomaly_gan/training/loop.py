@@ -26,6 +26,7 @@ from anomaly_gan.training.phases import (
     Step,
     Terms,
     Timetable,
+    check_names,
 )
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import Images
@@ -78,6 +79,8 @@ class PhasedTraining(pl.LightningModule):
         for settings in (phases, stages):
             for name, of in settings.items():
                 of.check(name)
+        check_names("stages", stages, [stage.name for stage in plan])
+        check_names("optimizers", optimizers, list(networks))
         super().__init__()
         self.automatic_optimization = False
         self.networks = nn.ModuleDict(networks)
@@ -94,7 +97,8 @@ class PhasedTraining(pl.LightningModule):
         self.terms: dict[str, Tensor] = {}
         self.skipped: Counter[str] = Counter()
         """How many steps of each phase were left out."""
-        self.captured: dict[str, CapturedStep] | None = None
+        self.captured: dict[tuple[str, str], CapturedStep] | None = None
+        """By stage and phase."""
         self._taken: list[Taken] = []
         self._rngs: dict[tuple[str, str], torch.Generator] = {}
 
@@ -136,7 +140,7 @@ class PhasedTraining(pl.LightningModule):
             )
         Graph.pool = None  # of an earlier method's graphs
         self.captured = {
-            phase.name: CapturedStep(partial(self._leap, phase), graph())
+            (stage.name, phase.name): CapturedStep(partial(self._leap, phase), graph())
             for stage in self.plan
             for phase in stage.phases
         }
@@ -242,8 +246,8 @@ class PhasedTraining(pl.LightningModule):
         if self.on_non_finite == "skip":
             terms = self._leap_if_finite(phase, step)
         else:
-            leap = partial(self._leap, phase) if self.captured is None else self.captured[phase.name]
-            terms = leap(step)
+            captured = None if self.captured is None else self.captured[self.stage.name, phase.name]
+            terms = self._leap(phase, step) if captured is None else captured(step)
             self._taken.append(Taken(self.iteration, phase, terms))
         self.terms |= {f"train/{name}": value for name, value in terms.items()}
 

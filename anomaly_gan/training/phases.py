@@ -1,13 +1,13 @@
 """How a training is said: stages of phases, as data. `training/loop.py` runs any of them."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
-from anomaly_gan.errors import UserError
+from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.randomness import RowRng
 from anomaly_gan.sharding import Shard
 from anomaly_gan.training.optimizers import Recipe
@@ -122,7 +122,7 @@ class Timetable:
     """
 
     total: int
-    shares: Sequence[float] = field(default_factory=tuple)
+    shares: Sequence[float | int] = field(default_factory=tuple)
 
     def start(self, stage: int) -> int:
         """The first iteration of stage number `stage`; of the number of stages, the end of the training."""
@@ -138,3 +138,15 @@ class Timetable:
         stage = self.stage(iteration)
         start, end = self.start(stage), self.start(stage + 1)
         return (iteration - start) / max(1, end - start)
+
+
+def check_names(block: str, given: Iterable[str], known: list[str]) -> None:
+    """Refuse settings in `method.<block>` of a stage or network that the method does not have.
+
+    Raises:
+        UserError: a name of `given` is none of `known`.
+    """
+    for name in given:
+        if name not in known:
+            hint = nearest(name, known) if known else "this method has none"
+            raise UserError(f"method.{block}.{name}: no such setting; {hint}")
