@@ -61,6 +61,8 @@ def make_trainer(config: Mapping[str, Any], **more: Any) -> pl.Trainer:
 def fit(trainer: pl.Trainer, method: Method, data: OneClassData, resume: Path | None) -> float:
     """Train, from the checkpoint `resume` on if there is one; the seconds that it took."""
     if not method.learns:
+        if trainer.world_size > 1:  # they are to score together all the same
+            trainer.strategy.setup_environment()
         return 0.0
     start = time.perf_counter()
     with warnings.catch_warnings():

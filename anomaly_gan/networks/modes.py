@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import ParametrizationList
@@ -72,3 +73,14 @@ def recalibrating(network: nn.Module) -> Iterator[None]:
 def batch_norms(network: nn.Module) -> list[_BatchNorm]:
     """All batch-norm layers of `network`."""
     return [module for module in network.modules() if isinstance(module, _BatchNorm)]
+
+
+def compile_each(networks: Iterable[nn.Module]) -> None:
+    """Let every one of `networks` be compiled at its first use.
+
+    Every phase brings each network its own combination of batch size and of what has a gradient, and each is
+    compiled once.
+    """
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    for network in networks:
+        network.compile(dynamic=False)

@@ -13,12 +13,22 @@ from anomaly_gan.batches import FloatBatches
 from anomaly_gan.data.image_set import Batch
 from anomaly_gan.distributed import rank, world_size
 from anomaly_gan.errors import UserError
+from anomaly_gan.networks.modes import compile_each
 from anomaly_gan.randomness import RowRng, derive_seed
 from anomaly_gan.sharding import Shard
 from anomaly_gan.training.captured import CapturedStep, Graph
 from anomaly_gan.training.descent import Taken, check_finite, finite, gradient
 from anomaly_gan.training.optimizers import Recipe, make_capturable, move_rates, set_rate
-from anomaly_gan.training.phases import Phase, PhaseSettings, Stage, StageSettings, Step, Terms, Timetable
+from anomaly_gan.training.phases import (
+    Phase,
+    PhaseSettings,
+    Stage,
+    StageSettings,
+    Step,
+    Terms,
+    check_settings,
+)
+from anomaly_gan.training.timetable import Timetable
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import Images
 
@@ -66,9 +76,7 @@ class PhasedTraining(pl.LightningModule):
         for key, value, least in (("log_every_iterations", log_every_iterations, 1), ("seed", seed, 0)):
             if value < least:
                 raise UserError(f"{key}={value} must be at least {least}")
-        for settings in (phases, stages):
-            for name, of in settings.items():
-                of.check(name)
+        check_settings(phases, stages, optimizers, plan, networks)
         super().__init__()
         self.automatic_optimization = False
         self.networks = nn.ModuleDict(networks)
@@ -83,9 +91,8 @@ class PhasedTraining(pl.LightningModule):
         self.on_non_finite = on_non_finite
         self.log_every_iterations = log_every_iterations
         self.terms: dict[str, Tensor] = {}
-        self.skipped: Counter[str] = Counter()
-        """How many steps of each phase were left out."""
-        self.captured: dict[str, CapturedStep] | None = None
+        self.skipped: Counter[str] = Counter()  # how many steps of each phase were left out
+        self.captured: dict[tuple[str, str], CapturedStep] | None = None  # by stage and phase
         self._taken: list[Taken] = []
         self._rngs: dict[tuple[str, str], torch.Generator] = {}
 
@@ -127,20 +134,14 @@ class PhasedTraining(pl.LightningModule):
             )
         Graph.pool = None  # of an earlier method's graphs
         self.captured = {
-            phase.name: CapturedStep(partial(self._leap, phase), graph())
+            (stage.name, phase.name): CapturedStep(partial(self._leap, phase), graph())
             for stage in self.plan
             for phase in stage.phases
         }
 
     def compile_networks(self) -> None:
-        """From now on each network is compiled at its first use; names in checkpoints stay the same.
-
-        Every phase brings each network its own combination of batch size and of what has a gradient, and each
-        is compiled once.
-        """
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-        for network in self.networks.values():
-            network.compile(dynamic=False)
+        """From now on each network is compiled at its first use; names in checkpoints stay the same."""
+        compile_each(self.networks.values())
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One for each stage and each network that it trains, in that order: a stage starts afresh."""
@@ -231,8 +232,8 @@ class PhasedTraining(pl.LightningModule):
         if self.on_non_finite == "skip":
             terms = self._leap_if_finite(phase, step)
         else:
-            leap = partial(self._leap, phase) if self.captured is None else self.captured[phase.name]
-            terms = leap(step)
+            captured = None if self.captured is None else self.captured[self.stage.name, phase.name]
+            terms = self._leap(phase, step) if captured is None else captured(step)
             self._taken.append(Taken(self.iteration, phase, terms))
         self.terms |= {f"train/{name}": value for name, value in terms.items()}
 

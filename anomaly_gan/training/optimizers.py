@@ -36,6 +36,12 @@ class Recipe(ABC):
         if not all(0 < milestone < 1 for milestone in self.milestones):
             raise UserError(f"milestones={list(self.milestones)} must be above 0 and below 1")
 
+    def check_at_least_zero(self, *names: str) -> None:
+        """Raises UserError where one of these settings is below zero."""
+        for name in names:
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{name}={getattr(self, name)} must be at least 0")
+
     @abstractmethod
     def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """A new optimizer over `parameters`."""
@@ -71,6 +77,7 @@ class Adam(Recipe):
         super().__post_init__()
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(f"betas={list(self.betas)} must be two numbers in [0, 1)")
+        self.check_at_least_zero("epsilon", "weight_decay")
 
     def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         first, second = self.betas
@@ -92,6 +99,12 @@ class SGD(Recipe):
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_at_least_zero("momentum", "weight_decay")
+        if self.nesterov and not self.momentum:
+            raise UserError("nesterov=true needs a momentum above 0")
 
     def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.SGD(

@@ -1,13 +1,13 @@
 """How a training is said: stages of phases, as data. `training/loop.py` runs any of them."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from anomaly_gan.errors import UserError
+from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.randomness import RowRng
 from anomaly_gan.sharding import Shard
 from anomaly_gan.training.optimizers import Recipe
@@ -112,29 +112,33 @@ class StageSettings:
             raise UserError(f"method.stages.{stage}.share={self.share} must be above 0")
 
 
-@dataclass(frozen=True)
-class Timetable:
-    """Which stage an iteration belongs to: a pure function of its number, so a resumed run has it too.
+def check_settings(
+    phases: Mapping[str, PhaseSettings],
+    stages: Mapping[str, StageSettings],
+    optimizers: Mapping[str, Recipe],
+    plan: Sequence[Stage],
+    networks: Mapping[str, nn.Module],
+) -> None:
+    """Look at what a run says of phases, stages and networks, each by name.
 
-    Args:
-        total: iterations of the training.
-        shares: of the stages, in their order.
+    Raises:
+        UserError: a value cannot be used, or there is no such stage or network.
     """
+    for name, of_phase in phases.items():
+        of_phase.check(name)
+    for name, of_stage in stages.items():
+        of_stage.check(name)
+    check_names("stages", stages, [stage.name for stage in plan])
+    check_names("optimizers", optimizers, list(networks))
 
-    total: int
-    shares: Sequence[float | int] = field(default_factory=tuple)
 
-    def start(self, stage: int) -> int:
-        """The first iteration of stage number `stage`; of the number of stages, the end of the training."""
-        return round(self.total * sum(self.shares[:stage]) / sum(self.shares))
+def check_names(block: str, given: Iterable[str], known: list[str]) -> None:
+    """Refuse settings in `method.<block>` of a stage or network that the method does not have.
 
-    def stage(self, iteration: int) -> int:
-        """The number of the stage that `iteration` belongs to; beyond the end, the last."""
-        last = len(self.shares) - 1
-        return next((stage for stage in range(last) if iteration < self.start(stage + 1)), last)
-
-    def progress(self, iteration: int) -> float:
-        """How far `iteration` is in its stage, in [0, 1]."""
-        stage = self.stage(iteration)
-        start, end = self.start(stage), self.start(stage + 1)
-        return (iteration - start) / max(1, end - start)
+    Raises:
+        UserError: a name of `given` is none of `known`.
+    """
+    for name in given:
+        if name not in known:
+            hint = nearest(name, known) if known else "this method has none"
+            raise UserError(f"method.{block}.{name}: no such setting; {hint}")

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from anomaly_gan.errors import UserError
-from anomaly_gan.training.phases import PhaseSettings, StageSettings, Timetable
+from anomaly_gan.training.phases import PhaseSettings, StageSettings
+from anomaly_gan.training.timetable import Timetable
 
 
 @pytest.mark.parametrize(
