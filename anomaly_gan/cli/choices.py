@@ -2,15 +2,25 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from anomaly_gan.cli.installed import config_folder
+from anomaly_gan.cli.installed import config_folders
 from anomaly_gan.errors import UserError
-from anomaly_gan.outside import config_folders
 
 ONE_CHOICE = METHOD, ABLATION = "method", "ablation"
 """Groups that are two words for one choice."""
+
+
+def words_for_one_choice(arguments: Sequence[str]) -> dict[str, str]:
+    """The argument that gives each of ONE_CHOICE; `sweep=ablations` gives the ablation, too."""
+    given = {}
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key in ONE_CHOICE and value != "null":
+            given[key] = argument
+        if key == "sweep" and "ablations" in re.findall(r"\w+", value):
+            given[ABLATION] = argument
+    return given
 
 
 def check_one_method(arguments: Sequence[str]) -> None:
@@ -19,13 +29,7 @@ def check_one_method(arguments: Sequence[str]) -> None:
     Raises:
         UserError: both are given, and not the same single one.
     """
-    given = {}
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key in ONE_CHOICE and value != "null":
-            given[key] = argument
-        if key == "sweep" and "ablations" in re.findall(r"\w+", value):
-            given[ABLATION] = argument
+    given = words_for_one_choice(arguments)
     if len(given) < 2:
         return
     values = [argument.partition("=")[2] for argument in given.values()]
@@ -43,18 +47,14 @@ def check_sources(choices: Mapping[str, Any]) -> list[str]:
     Raises:
         UserError: two other packages use it, so that none of them is meant.
     """
+    ours, *theirs = config_folders()
     lines = []
     for group, name in choices.items():
-        others = [folder for folder in config_folders() if (folder / group / f"{name}.yaml").is_file()]
-        if not others:
-            continue
-        packages = " and ".join(_package(folder) for folder in others)
-        if (config_folder() / group / f"{name}.yaml").is_file():
-            lines.append(f"{group}={name}: that of anomaly_gan; {packages} has one of that name, unused")
-        elif len(others) > 1:
-            raise UserError(f"{group}={name}: {packages} have one of that name; uninstall all but one")
+        file = f"{group}/{name}.yaml"
+        packages = [folder.parent.name for folder in theirs if (folder / file).is_file()]
+        if packages and (ours / file).is_file():
+            said = " and ".join(packages)
+            lines.append(f"{group}={name}: that of anomaly_gan; one of that name in {said} is not used")
+        elif len(packages) > 1:
+            raise UserError(f"{group}={name}: both in {' and '.join(packages)}; uninstall all but one")
     return lines
-
-
-def _package(conf: Path) -> str:
-    return conf.parent.name

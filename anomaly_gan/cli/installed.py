@@ -5,12 +5,19 @@ import shutil
 import sys
 from pathlib import Path
 
+from anomaly_gan import outside
+
 
 def config_folder() -> Path:
     """Where the configs are: inside an installed package, or at the top of a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
+
+
+def config_folders() -> tuple[Path, ...]:
+    """Where options of groups are: our folder, then those of the packages that register methods."""
+    return config_folder(), *outside.config_folders()
 
 
 def program() -> str:

@@ -12,9 +12,8 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
-from anomaly_gan.cli.installed import config_folder
+from anomaly_gan.cli.installed import config_folder, config_folders
 from anomaly_gan.errors import UserError, nearest
-from anomaly_gan.outside import config_folders
 
 BASE = "base"
 """The file of a group that others begin with, and nobody chooses."""
@@ -105,8 +104,7 @@ def check_values(config: DictConfig, command: str) -> None:
 
 def options(group: str) -> list[str]:
     """The names that `group` can be given, those that other packages bring included."""
-    folders = (config_folder(), *config_folders())
-    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+    return sorted({path.stem for folder in config_folders() for path in (folder / group).glob("*.yaml")})
 
 
 def listed(command: str) -> str:

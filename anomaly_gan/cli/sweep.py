@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from anomaly_gan.cli.arguments import as_override
-from anomaly_gan.cli.choices import ONE_CHOICE
+from anomaly_gan.cli.choices import ONE_CHOICE, words_for_one_choice
 from anomaly_gan.lifetime import END_WITH, SIGNALS
 from anomaly_gan.results import FAILED_FILE, RESULT_FILE, RunResult, write_atomically
 
@@ -82,6 +83,21 @@ def all_classes(*, _root_: DictConfig) -> str:
     return ",".join(name.with_quotes() for name in names)
 
 
+def axes_beside(given: Sequence[str], params: Mapping[str, Any]) -> dict[str, str]:
+    """What an experiment sweeps over, as if it were given, but for what `given` says itself.
+
+    Args:
+        given: overrides of the command line.
+        params: values to sweep over, by setting.
+    """
+    said = {word.partition("=")[0] for word in given}
+    words = words_for_one_choice(given)
+    if words:
+        said |= {key for key in ONE_CHOICE if not words.get(key, "").startswith("sweep=")}
+    kept = [as_override(f"{key}={values}", sweeps=True) for key, values in params.items() if key not in said]
+    return {key: values for key, _, values in (override.partition("=") for override in kept)}
+
+
 class Sweep(Callback):
     """Remembers, in the process that the user started, which sweep this is (Hydra calls it)."""
 
@@ -96,19 +112,12 @@ class Sweep(Callback):
         Sweep.folder = Path(config.hydra.sweep.dir)
         Sweep.folder.mkdir(parents=True, exist_ok=True)
         (Sweep.folder / STATES_FILE).write_text("")
-        params = dict(config.hydra.sweeper.params or {})
-        given = {word.partition("=")[0] for word in config.hydra.overrides.task}
-        for one, other in (ONE_CHOICE, ONE_CHOICE[::-1]):
-            if one in given:  # which goes before what an experiment sweeps over
-                params.pop(other, None)
-        swept = [as_override(f"{key}={values}", sweeps=True) for key, values in params.items()]
-        for override in swept:  # as if they were given: the sweeper reads them after this
-            key, _, values = override.partition("=")
-            params[key] = values
-        config.hydra.sweeper.params = params
-        parsed = OverridesParser.create().parse_overrides([*swept, *config.hydra.overrides.task])
-        last = {override.key_or_group: override for override in parsed}  # a later word replaces an earlier
-        axes = [override for override in last.values() if override.is_sweep_override()]
+        given = list(config.hydra.overrides.task)
+        params = axes_beside(given, config.hydra.sweeper.params or {})
+        config.hydra.sweeper.params = params  # the sweeper reads them after this
+        words = [*(f"{key}={values}" for key, values in params.items()), *given]
+        parsed = OverridesParser.create().parse_overrides(words)
+        axes = [override for override in parsed if override.is_sweep_override()]
         if all(axis.is_discrete_sweep() for axis in axes):
             lengths = [len(list(axis.sweep_string_iterator())) for axis in axes]
             Sweep.runs = math.prod(lengths)

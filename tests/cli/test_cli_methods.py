@@ -15,6 +15,7 @@ from anomaly_gan.cli.arguments import overrides
 from anomaly_gan.cli.installed import config_folder
 from anomaly_gan.cli.messages import groups, listed, options
 from anomaly_gan.cli.sizes import choose_sizes
+from anomaly_gan.cli.sweep import axes_beside
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,11 +37,12 @@ def composed(*arguments: str) -> DictConfig:
 def runs_of(arguments: list[str]) -> list[list[str]]:
     """The arguments of every run of a command, those that its experiment sweeps over included."""
     given = overrides("train", [word for word in arguments if word != "-m"])
-    swept = composed(*(word for word in given if "," not in word or "=[" in word)).hydra.sweeper.params or {}
-    swept = OmegaConf.to_container(swept) if OmegaConf.is_config(swept) else swept
-    swept.pop("normal_class", None)  # it may ask for the data
-    words = {word.partition("=")[0]: word for word in [*(f"{k}={v}" for k, v in swept.items()), *given]}
-    parsed = OverridesParser.create().parse_overrides(list(words.values()))
+    one = composed(*(word for word in given if "," not in word or "=[" in word))
+    params = one.hydra.sweeper.params or {}
+    params = {key: params[key] for key in params if key != "normal_class"}  # it may ask for the data
+    beside = axes_beside(given, params)
+    words = [*(f"{key}={values}" for key, values in beside.items()), *given]
+    parsed = OverridesParser.create().parse_overrides(words)
     axes = [
         [f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()]
         if override.is_sweep_override()
@@ -164,9 +166,12 @@ def test_what_is_given_goes_before_what_an_experiment_sweeps_over(command) -> No
         ("-m sweep=ablations", ["csi", "csi_g", "full"]),
         ("-m ablation=csi,csi_g,full", ["csi", "csi_g", "full"]),
         ("-m method=raw_pixels,geom,csi", ["raw_pixels", "geom", "csi"]),
-        ("experiment=digits_table", ["csi", "csi_g", "full"]),
+        ("experiment=digits_table", ["raw_pixels", "geom", "csi", "csi_g", "full"]),
+        ("experiment=digits_table ablation=csi", ["csi"]),
+        ("experiment=digits_table sweep=ablations", ["csi", "csi_g", "full"]),
+        ("experiment=fashion_mnist_table method=geom", ["geom"]),
         ("experiment=fashion_mnist_table ablation=csi", ["csi"]),
-        ("experiment=table1_cifar100", ["csi", "full"]),
+        ("experiment=table1_cifar100", ["geom", "rot_trans", "goad", "csi", "full"]),
     ],
 )
 def test_a_sweep_has_the_methods_that_it_names(words: str, methods: list[str]) -> None:

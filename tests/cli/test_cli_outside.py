@@ -115,8 +115,7 @@ def edited(trained: Path, copy: Path, target: str) -> Path:
 
 def test_help_lists_a_method_of_another_package(install: Install, command) -> None:
     install("a_brightness", "brightness")
-    listed = command("train", "--help").out
-    assert "method: brightness, csi, csi_g, full, geom, raw_pixels\n" in listed
+    assert "\nmethod: brightness, csi, csi_g," in command("train", "--help").out
 
 
 def test_tab_completion_knows_it_and_its_settings(
@@ -269,7 +268,7 @@ def test_a_name_of_ours_stays_ours_and_a_line_says_so(install: Install, command)
     install("a_brightness", "raw_pixels")
     done = command("train", "method=raw_pixels", "data.limit=40")
     assert done.code == 0
-    assert "method=raw_pixels: that of anomaly_gan; a_brightness has one of that name, unused" in done.err
+    assert "method=raw_pixels: that of anomaly_gan; one of that name in a_brightness is not used" in done.err
     assert "raw_pixels above" in done.out
 
 
@@ -278,7 +277,7 @@ def test_a_name_of_two_other_packages_is_nobodys(install: Install, command) -> N
     install("b_brightness", "brightness")
     outcome = command("train", "method=brightness", "data.limit=40")
     assert outcome.code == 2
-    assert "a_brightness and b_brightness have one of that name; uninstall all but one" in outcome.err
+    assert "method=brightness: both in a_brightness and b_brightness; uninstall all but one" in outcome.err
     assert command("train", "method=raw_pixels", "data.limit=40").code == 0
 
 
