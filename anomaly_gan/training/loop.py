@@ -86,8 +86,7 @@ class PhasedTraining(pl.LightningModule):
         self.phase_settings = phases
         self.stage_settings = {stage.name: stages.get(stage.name, StageSettings()) for stage in plan}
         self.timetable = Timetable(total_iterations, [of.share for of in self.stage_settings.values()])
-        self.seed = seed
-        self.total_iterations = total_iterations
+        self.seed, self.total_iterations = seed, total_iterations
         self.on_non_finite = on_non_finite
         self.log_every_iterations = log_every_iterations
         self.terms: dict[str, Tensor] = {}
