@@ -95,17 +95,19 @@ def _check(target: Any, arguments: Mapping[str, Any], path: str) -> None:
 
 def _check_object(value: Any, annotation: Any, path: str) -> None:
     """Refuse null, or a plain value, where `annotation` wants an object, or a mapping to objects."""
-    if typing.get_origin(annotation) is Mapping and isinstance(value, Mapping):
-        for key, entry in value.items():
-            _check_object(entry, typing.get_args(annotation)[1], f"{path}.{key}")
-        return
+    for option in _options(annotation):
+        if typing.get_origin(option) is Mapping and isinstance(value, Mapping):
+            for key, entry in value.items():
+                _check_object(entry, typing.get_args(option)[1], f"{path}.{key}")
+            return
     options = [typing.get_origin(option) or option for option in _options(annotation)]
     unknown = (Any, inspect.Parameter.empty)
     if any(option in unknown or not inspect.isclass(option) for option in options):
         return
     if set(options) <= PLAIN.keys() or isinstance(value, tuple(options)):
         return
-    words = [PLAIN[option] for option in options if option in PLAIN] or ["a block of settings"]
+    plain = [PLAIN[option] for option in options if option in PLAIN and option is not type(None)]
+    words = (plain or ["a block of settings"]) + ["null"] * (type(None) in options)
     raise UserError(f"{path}={'null' if value is None else value}: expected {' or '.join(words)}")
 
 

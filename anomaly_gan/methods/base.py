@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from anomaly_gan.errors import UserError
 from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.training.loop import PhasedTraining
 from anomaly_gan.training.optimizers import Adam, Recipe
@@ -23,6 +24,9 @@ class Method(PhasedTraining):
         plan: the stages; none where nothing is learned.
         optimizer, optimizers, phases, stages, seed, total_iterations, on_non_finite, log_every_iterations:
             see `PhasedTraining`; they come from the configuration.
+
+    Raises:
+        UserError: there is something to learn and no optimizer.
     """
 
     makers: tuple[str, ...] = ()
@@ -44,6 +48,8 @@ class Method(PhasedTraining):
         on_non_finite: Literal["raise", "skip"] = "raise",
         log_every_iterations: int = 10,
     ):
+        if plan and optimizer is None:
+            raise UserError("method.optimizer=null: expected a block of settings; optimizer=adam has one")
         super().__init__(
             networks=networks or {},
             plan=plan,

@@ -53,7 +53,7 @@ def refused(outcome, *words: str) -> None:
         (["train", "seed=abc"], ["seed", "whole number"]),
         (["train", f"method.phases.feature.weights.contrastive={10**33}"], ["contrastive=1000", "2^63"]),
         (["train", "callbacks.health.collapse_below=inf"], ["collapse_below=inf", "finite"]),
-        (["train", "method.embedding_size=-70"], ["embedding_size=-70", "at least 1"]),
+        (["train", "scoring.embedding_size=-70"], ["embedding_size=-70", "at least 1"]),
         (["train", "threshold=0.01"], ["threshold=0.01", "threshold.false_positive_rate=..."]),
         (["train", "schedule=null"], ["schedule=null", "schedule.total_images=..."]),
         (["predict", "checkpoint=a", "inputs=b", "threshold=1"], ["threshold.false_positive_rate=..."]),
@@ -65,7 +65,7 @@ def refused(outcome, *words: str) -> None:
         (["train", "optimizer.betas=[0.9]"], ["betas", "two numbers"]),
         (["train", "optimizer.learning_rate=-1.0"], ["learning_rate=-1.0"]),
         (["train", "seed=-1"], ["seed=-1"]),
-        (["train", "ablation.name=csx"], ["csx", "csi"]),
+        (["train", "method.name=csx"], ["csx", "csi"]),
         (["train", "scoring.chunk=0"], ["scoring.chunk=0"]),
         (["train", "scoring.ensemble=-1"], ["scoring.ensemble=-1"]),
         (["train", "method.log_every_iterations=0"], ["log_every_iterations=0"]),
@@ -114,8 +114,10 @@ def refused(outcome, *words: str) -> None:
         (["train", "seed=5000000000"], ["seed=5000000000", "below 4294967296"]),
         (["train", "data.workers=-1"], ["data.workers=-1", "at least 0"]),
         (["train", "method.phases.feature=null"], ["method.phases.feature=null", "block of settings"]),
-        (["train", "method.views.shifts=null"], ["method.views.shifts=null", "block of settings"]),
+        (["train", "method.views.shifts=null"], ["scoring.views.shifts=null", "block of settings"]),
         (["train", "method.optimizer=null"], ["method.optimizer=null", "block of settings"]),
+        (["train", "optimizer=null"], ["optimizer=null", "valid: adam"]),
+        (["train", "+method.optimizers.generator=5"], ["method.optimizers.generator=5", "block of settings"]),
         (["train", "method.optimizer=5"], ["method.optimizer=5", "block of settings"]),
         (["train", "data=folder", "data.root=5"], ["data.root=5", "not a folder"]),
         (["train", "trainer.devices=1.5"], ["trainer: ", "devices", "int > 0"]),
@@ -126,7 +128,7 @@ def refused(outcome, *words: str) -> None:
         (["train", "logger.csv="], ["logger.csv", "empty"]),
         (["train", "callbacks.checkpoint='1'"], ["callbacks.checkpoint=1", "block of settings"]),
         (["train", "data._target_=anomaly_gan.data.module.class_index"], ["data"]),
-        (["train", "method.embedding_size=21598236326"], ["not enough memory", "width"]),
+        (["train", "scoring.embedding_size=21598236326"], ["not enough memory", "width"]),
         (["train", "callbacks.checkpoint.every_minutes=nan"], ["every_minutes=nan"]),
         (["train", "trainer.accelerator=cpu", "trainer.devices=1000"], ["batch_size=32", "1000"]),
     ],
@@ -164,7 +166,7 @@ def test_resuming_with_other_settings_is_refused(command, trained: Path, tmp_pat
     (run,) = (tmp_path / "first" / "digits").iterdir()
     resume = f"resume={run / 'checkpoints' / 'last.ckpt'}"
     for change, word in (
-        ("width=16", "method.width=8"),
+        ("width=16", "scoring.width=8"),
         ("normal_class=3", "normal_class"),
         ("seed=1", "seed"),
     ):
@@ -291,7 +293,7 @@ def test_a_file_that_is_no_detector_is_refused(command, trained: Path, tmp_path:
 
 def test_weights_of_another_shape_are_refused(trained: Path, tmp_path: Path) -> None:
     file = checkpoint.read(trained)
-    file.config["method"]["width"] = 16
+    file.config["scoring"]["width"] = 16
     with pytest.raises(UserError, match="do not fit"):
         file.build()
 
@@ -301,17 +303,18 @@ def test_weights_of_another_shape_are_refused(trained: Path, tmp_path: Path) -> 
     [
         "os.system",
         "builtins.eval",
-        "anomaly_gan.methods.phased.torch.load",
-        "anomaly_gan.methods.phased.make_rng",
+        "anomaly_gan.scoring.neighbours.torch.load",
+        "anomaly_gan.scoring.neighbours.make_rng",
         "anomaly_gan.cli.main.run",
         "anomaly_gan.methods_of_mine.os.system",
         "anomaly_gan.methods.nothing.Here",
+        "anomaly_gan.training.optimizers.Adam",
     ],
 )
-def test_a_checkpoint_can_only_name_methods_transforms_and_optimizers(trained: Path, target: str) -> None:
+def test_a_checkpoint_can_only_name_what_scoring_is_made_of(trained: Path, target: str) -> None:
     file = checkpoint.read(trained)
-    file.config["method"]["views"]["augment"] = {"_target_": target}
-    with pytest.raises(UserError, match=r"method\.views\.augment\._target_"):
+    file.config["scoring"]["views"]["augment"] = {"_target_": target}
+    with pytest.raises(UserError, match=r"scoring\.views\.augment\._target_"):
         file.build()
 
 
