@@ -94,6 +94,7 @@ def prepare(
     data.setup()
     torch.manual_seed(0)
     method = build_method(config, data.describe())
+    method.save_hyperparameters(config, logger=False)  # without them no checkpoint is read
     return method, data, config
 
 

@@ -146,7 +146,7 @@ def test_a_single_run_takes_commas_as_they_stand(how: list[str]) -> None:
 
 def test_every_setting_that_holds_a_text_is_a_path_or_name_or_one_of_a_few_words() -> None:
     words = {
-        "ablation.name",
+        "method.name",
         "device",
         "format",
         "logger.wandb.mode",
@@ -158,10 +158,10 @@ def test_every_setting_that_holds_a_text_is_a_path_or_name_or_one_of_a_few_words
     words |= {"trainer.accelerator", "trainer.devices", "trainer.precision"}
     found = set()
     for file in sorted(config_folder().rglob("*.yaml")):
-        if file.parent.name in ("experiment", "sweep", "launcher", "debug", "budget"):
+        if file.parent.name in ("experiment", "sweep", "launcher", "debug", "budget", "of"):
             continue  # they set what others have
         group = file.parent.name if file.parent != config_folder() else ""
-        group = {"score": "scoring"}.get(group, group)
+        group = {"score": "scoring", "method": ""}.get(group, group)
         stack = [(group, OmegaConf.to_container(OmegaConf.load(file)))]
         while stack:
             path, node = stack.pop()

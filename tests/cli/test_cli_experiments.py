@@ -81,6 +81,8 @@ def test_the_budget_named_after_the_paper_says_what_it_is() -> None:
     said = header(config_folder() / "budget" / "paper.yaml")
     passes, images = map(number, PASSES.findall(said)[0])
     assert images == IMAGES_OF_A_CLASS["cifar10"]
-    assert config.schedule.total_images == passes * images == 400_000
+    schedule = config.schedule
+    assert schedule.total_images is schedule.on_cpu is schedule.passes is None  # so that on any device
+    assert schedule.on_gpu == passes * images == 400_000
     assert (config.width, config.scoring.ensemble) == (64, 10)
     assert "The paper gives no length" in said

@@ -5,16 +5,16 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from anomaly_gan.algorithm import FULL
 from anomaly_gan.cli.main import main
-from anomaly_gan.data.image_set import Batch
-from anomaly_gan.methods.anomaly_gan import AnomalyGAN
-from anomaly_gan.objectives import Step
+from anomaly_gan.methods.paper.algorithm import FULL
+from anomaly_gan.methods.paper.method import AnomalyGAN
+from anomaly_gan.methods.paper.objectives import Step
 from anomaly_gan.progress import Progress
 
 FULL_FAST = ("train", "debug=fast", "ablation=full", "callbacks.health.every_iterations=2")
@@ -112,20 +112,20 @@ def test_weights_of_inception_that_are_not_there_are_named_before_the_training(c
     ("every_minutes", "saved"),
     [(0.0, 2), (5.0, 1)],  # a run shorter than the interval has its first state
 )
-def test_a_loss_that_is_no_number_ends_the_run_with_its_line_and_keeps_a_state_from_before(
+def test_a_loss_that_is_no_number_ends_the_run_with_its_phase_and_keeps_a_state_from_before(
     command, monkeypatch: pytest.MonkeyPatch, every_minutes: float, saved: int
 ) -> None:
     make_step = AnomalyGAN.make_step
 
-    def poisoned(self: AnomalyGAN, batch: Batch) -> Step:
-        step = make_step(self, batch)
+    def poisoned(self: AnomalyGAN, *given: Any) -> Step:
+        step = make_step(self, *given)
         return replace(step, images=step.images * float("nan")) if self.iteration == 2 else step
 
     monkeypatch.setattr(AnomalyGAN, "make_step", poisoned)
     outcome = command(*FULL_FAST, f"callbacks.checkpoint.every_minutes={every_minutes}")
     assert outcome.code == 2
     (line,) = (line for line in outcome.err.splitlines() if line.startswith("anomaly-gan: "))
-    assert "training ended at iteration 3: the loss or gradient of line 'feature' is not finite" in line
+    assert "training ended at iteration 3: the loss or gradient of phase 'feature' is not finite" in line
     assert "method.on_non_finite=skip" in line
     assert "checkpoints/last.ckpt" in line
     (folder,) = Path("runs/digits").iterdir()
@@ -166,10 +166,10 @@ def test_a_collapse_ends_the_run_or_is_noted(command) -> None:
     assert outcome.code == 0, outcome.err
     (folder,) = Path("runs/noted").iterdir()
     (note,) = (n for n in json.loads((folder / "result.json").read_text())["notes"] if "collapsed" in n)
-    assert "line 'adversarial', iteration 3" in note
+    assert "phase 'adversarial', iteration 3" in note
     outcome = command(*FULL_FAST[:3], *often, "name=ended")
     assert outcome.code == 2
-    assert "the generator collapsed (line 'adversarial', iteration 3)" in outcome.err
+    assert "the generator collapsed (phase 'adversarial', iteration 3)" in outcome.err
     assert "callbacks.health.on_collapse=note" in outcome.err
 
 
@@ -191,7 +191,7 @@ def test_a_callback_can_be_taken_out(command, taken_out: str) -> None:
     assert outcome.code == 0, outcome.err
 
 
-def test_a_late_first_line_trains_and_is_drawn(command) -> None:
+def test_a_late_first_phase_trains_and_is_drawn(command) -> None:
     late = ("method.phases.feature.start_iteration=9", "callbacks.learning_curve.at_iterations=[]")
     outcome = command("train", "debug=fast", *late)
     assert outcome.code == 0, outcome.err

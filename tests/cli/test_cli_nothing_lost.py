@@ -22,9 +22,9 @@ from anomaly_gan.data import digits, folder
 from anomaly_gan.data.image_set import Batch
 from anomaly_gan.errors import UserError
 from anomaly_gan.lifetime import Stopped, heard, hold, listening, release
-from anomaly_gan.methods.phased import PhasedDetector
 from anomaly_gan.results import RunResult
 from anomaly_gan.safe_load import safe_load, safe_save
+from anomaly_gan.training.loop import PhasedTraining
 
 FULL = ("train", "debug=fast", "ablation=full", "schedule.total_images=56", "resume=auto")
 """Seven iterations with all there is to carry: momentum, a schedule, an average of G, what D sees."""
@@ -54,15 +54,15 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
 
 def sent(patch: pytest.MonkeyPatch, iteration: int, *numbers: int) -> None:
     """In that iteration this process is sent signals."""
-    step = PhasedDetector.training_step
+    step = PhasedTraining.training_step
 
-    def training_step(self: PhasedDetector, batch: Batch, batch_idx: int) -> None:
+    def training_step(self: PhasedTraining, batch: Batch, batch_idx: int) -> None:
         if self.iteration == iteration:
             for number in numbers:
                 os.kill(os.getpid(), number)
         step(self, batch, batch_idx)
 
-    patch.setattr(PhasedDetector, "training_step", training_step)
+    patch.setattr(PhasedTraining, "training_step", training_step)
 
 
 def one_line(outcome, *words: str) -> None:

@@ -16,16 +16,16 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from anomaly_gan import checkpoint
+from anomaly_gan.build import build_method
 from anomaly_gan.cli.installed import config_folder, program
 from anomaly_gan.cli.main import COMMANDS
 from anomaly_gan.config import build
 from anomaly_gan.data.image_set import Batch
 from anomaly_gan.inference import Detector
-from anomaly_gan.methods.phased import PhasedDetector
 from anomaly_gan.reporting import figures
 from anomaly_gan.results import RunResult
 from anomaly_gan.runs import draw
+from anomaly_gan.training.loop import PhasedTraining
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -70,7 +70,7 @@ def test_a_result_has_the_whole_schema(trained: Path, tmp_path: Path) -> None:
         part + form for part in ("contrastive", "shift", "cosine") for form in ("", "_ens")
     }
     assert result["primary"] == "csi_ens"
-    assert (result["dataset"], result["normal_class"], result["ablation"]) == ("digits", "0", "csi")
+    assert (result["dataset"], result["normal_class"], result["method"]) == ("digits", "0", "csi")
     assert result["counts"]["test_normal"] + result["counts"]["test_anomalous"] == result["counts"]["test"]
     assert result["curve"][0]["iteration"] == 2
     assert {"paper_ens", "csi_ens", "contrastive_ens"} < result["curve"][0]["auroc"].keys()
@@ -272,17 +272,17 @@ def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
     settings += ("optimizer=csi_sgd",)  # its learning rate moves, and its momentum must travel
     settings += ("optimizer.learning_rate=0.001", "ablation=full", "method.generator_average=0.9")
     assert command(*settings, "name=whole").code == 0
-    step = PhasedDetector.training_step
+    step = PhasedTraining.training_step
 
-    def killed(self: PhasedDetector, batch: Batch, batch_idx: int) -> None:
+    def killed(self: PhasedTraining, batch: Batch, batch_idx: int) -> None:
         if self.iteration == 3:
             raise RuntimeError("killed")
         step(self, batch, batch_idx)
 
-    monkeypatch.setattr(PhasedDetector, "training_step", killed)
+    monkeypatch.setattr(PhasedTraining, "training_step", killed)
     with pytest.raises(RuntimeError, match="killed"):
         command(*settings, "name=half")
-    monkeypatch.setattr(PhasedDetector, "training_step", step)
+    monkeypatch.setattr(PhasedTraining, "training_step", step)
     (half,) = (tmp_path / "runs" / "half").iterdir()
     assert not (half / "result.json").exists()
     outcome = command(*settings, "name=rest", f"resume={half / 'checkpoints' / 'last.ckpt'}")
@@ -336,7 +336,7 @@ def test_every_experiment_composes_with_objects_that_can_be_built(command, exper
     header = (config_folder() / "experiment" / f"{experiment}.yaml").read_text()
     assert f"anomaly-gan train experiment={experiment}" in header  # a header says the command
     description = {"image_size": 32, "channels": 3, "iterations": 1}
-    assert checkpoint.build_method(config["method"], description).primary.startswith("csi")
+    assert build_method(config, description).scorer.primary.startswith("csi")
     build(config["callbacks"], "callbacks", ("callbacks",))
 
 
@@ -349,6 +349,7 @@ def test_every_experiment_composes_with_objects_that_can_be_built(command, exper
         "trainer=cpu",
         "score=paper",
         "ablation=csi_g",
+        "method=csi_g",
     ],
 )
 def test_every_choice_of_a_group_runs(command, choice: str) -> None:

@@ -35,7 +35,7 @@ def test_a_folder_needs_nothing_but_its_path(command, good: Path) -> None:
     assert "width=16: by rule, on a CPU" in lines
     assert "40 normal training images, no test images" in lines
     config = OmegaConf.load(only_run("folder") / "config.yaml")
-    assert (config.width, config.method.width, config.method.networks.width) == (16, 16, 16)
+    assert (config.width, config.scoring.width, config.scoring.networks.width) == (16, 16, 16)
     assert config.data.image_size == 32
     predicted = command("predict", f"checkpoint={only_run('folder')}", "inputs=good")
     assert predicted.code == 0
@@ -55,7 +55,7 @@ def test_what_nobody_gives_follows_the_device(command) -> None:
 def test_a_budget_sets_the_size_of_any_experiment(command, budget: str, images: int, width: int) -> None:
     outcome = command("train", "experiment=digits_demo", f"budget={budget}", "--cfg", "job", "--resolve")
     config = OmegaConf.create(outcome.out)
-    assert (config.data.total_images, config.method.width) == (images, width)
+    assert (config.data.total_images, config.scoring.width) == (images, width)
     header = command("train", "--help").out
     assert "budget=fast|standard|paper|10min" in header
 
