@@ -49,9 +49,7 @@ class Method(PhasedTraining):
         log_every_iterations: int = 10,
     ):
         if plan and optimizer is None:
-            raise UserError(
-                "method.optimizer=null: expected a block of settings, such as optimizer=adam makes"
-            )
+            raise UserError("method.optimizer=null: expected a block of settings; optimizer=adam has one")
         super().__init__(
             networks=networks or {},
             plan=plan,

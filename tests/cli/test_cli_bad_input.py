@@ -116,7 +116,7 @@ def refused(outcome, *words: str) -> None:
         (["train", "method.phases.feature=null"], ["method.phases.feature=null", "block of settings"]),
         (["train", "method.views.shifts=null"], ["scoring.views.shifts=null", "block of settings"]),
         (["train", "method.optimizer=null"], ["method.optimizer=null", "block of settings"]),
-        (["train", "optimizer=null"], ["method.optimizer=null", "block of settings"]),
+        (["train", "optimizer=null"], ["optimizer=null", "valid: adam"]),
         (["train", "+method.optimizers.generator=5"], ["method.optimizers.generator=5", "block of settings"]),
         (["train", "method.optimizer=5"], ["method.optimizer=5", "block of settings"]),
         (["train", "data=folder", "data.root=5"], ["data.root=5", "not a folder"]),
