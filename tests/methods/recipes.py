@@ -82,7 +82,7 @@ def state(module: torch.nn.Module) -> State:
     return copy.deepcopy(dict(module.state_dict()))
 
 
-def tested(method: Method, data: OneClassData) -> Scored:
+def evaluated(method: Method, data: OneClassData) -> Scored:
     """The scores of all test images, once the scorer is fitted."""
     evaluation.fit_scorer(method.scorer, data)
     scored = evaluation.score_test_set(method.scorer, data)
