@@ -4,7 +4,7 @@ Every process holds the same weights and a part of each batch (`sharding.Shard`)
 function here gives back what it is given.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -73,6 +73,18 @@ def average_(tensors: Sequence[Tensor]) -> None:
     parts = (flat / world_size()).split([tensor.numel() for tensor in tensors])
     for tensor, part in zip(tensors, parts, strict=True):
         tensor.copy_(part.view(tensor.shape))
+
+
+def mean_of_rows(batches: Iterable[Tensor]) -> Tensor:
+    """The mean over the rows of all batches of all processes, one row at least; added up in float64."""
+    sums, counts = [], []
+    for batch in batches:
+        sums.append(batch.sum(0, dtype=torch.float64))
+        counts.append(len(batch))
+    total = torch.stack(sums).sum(0)
+    count = total.new_tensor([float(sum(counts))])
+    average_([total, count])
+    return (total / count).to(batch.dtype)
 
 
 def agreed(value: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from anomaly_gan.distributed import average_, gather_unknown, world_size
+from anomaly_gan.distributed import gather_unknown, mean_of_rows
 from anomaly_gan.errors import UserError
 from anomaly_gan.methods.base import Method
 from anomaly_gan.networks.lenet import LeNetDecoder
@@ -79,15 +79,8 @@ class DeepSVDD(Method):
         """
         was_training = self.scorer.network.training
         self.scorer.network.eval()
-        total = torch.zeros_like(self.scorer.centre, dtype=torch.float64)
-        count = total.new_zeros(1)
-        for images in normal:
-            total += self.scorer.embed(images).sum(0, dtype=torch.float64)
-            count += len(images)
-        if world_size() > 1:
-            average_([total, count])
+        centre = mean_of_rows(self.scorer.embed(images) for images in normal)
         self.scorer.network.train(was_training)
-        centre = (total / count).to(self.scorer.centre.dtype)
         self.scorer.centre = torch.where(centre.abs() < LEAST, LEAST * centre.sign(), centre)
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import torch
 
-from anomaly_gan.distributed import average_, world_size
+from anomaly_gan.distributed import mean_of_rows
 from anomaly_gan.errors import UserError
 from anomaly_gan.losses.adversarial import d_loss_made, d_loss_real, g_loss
 from anomaly_gan.methods.base import Method
@@ -99,14 +99,7 @@ class OCGAN(Method):
     def set_mean(self, normal: ImageBatches) -> None:
         """Set the mean image of the normal class."""
         self.scorer.mean.zero_()
-        total = torch.zeros_like(self.scorer.mean, dtype=torch.float64)
-        count = total.new_zeros(1)
-        for images in normal:
-            total += self.scorer.prepared(images).sum(0, dtype=torch.float64)
-            count += len(images)
-        if world_size() > 1:
-            average_([total, count])
-        self.scorer.mean = (total / count).to(self.scorer.mean.dtype)
+        self.scorer.mean = mean_of_rows(self.scorer.prepared(images) for images in normal)
 
     def make_step(self, images: Images, shard: Shard, rng: Rngs) -> GameStep:
         prepared, of_step = self.scorer.prepared(images), rng("step")

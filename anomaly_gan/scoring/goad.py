@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anomaly_gan.distributed import average_, world_size
+from anomaly_gan.distributed import mean_of_rows
 from anomaly_gan.scoring.base import Attribution
 from anomaly_gan.scoring.classification import goad_parts
 from anomaly_gan.scoring.transforms import TransformScorer
@@ -38,14 +38,7 @@ class GOADScore(TransformScorer):
     def fit(self, normal: ImageBatches) -> None:
         """Set the centres to the mean features of the normal images."""
         self.eval()
-        total = torch.zeros_like(self.centres, dtype=torch.float64)
-        count = total.new_zeros(1)
-        for images in normal:
-            total += self.seen(images).features.sum(0, dtype=torch.float64)
-            count += len(images)
-        if world_size() > 1:
-            average_([total, count])
-        self.centres = (total / count).to(self.centres.dtype)
+        self.centres = mean_of_rows(self.seen(images).features for images in normal)
 
     @torch.inference_mode()
     def scores(self, images: Images) -> dict[str, Scores]:
