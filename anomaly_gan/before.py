@@ -6,8 +6,6 @@ Until 0.1 the three ablations were one method, whose settings of training and sc
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 MOVED = {
     "anomaly_gan.methods.anomaly_gan.AnomalyGAN": "anomaly_gan.methods.paper.method.AnomalyGAN",
     "anomaly_gan.methods.phased.PhaseSettings": "anomaly_gan.training.phases.PhaseSettings",
@@ -66,7 +64,7 @@ def today(config: Mapping[str, Any]) -> dict[str, Any]:
     return kept | {"method": method, "scoring": scoring}
 
 
-def state_today(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def state_today(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """The tensors of a detector's file of that time under the names of today."""
     found = {}
     for name, tensor in state_dict.items():

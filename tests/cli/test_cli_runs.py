@@ -16,6 +16,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from anomaly_gan import checkpoint
 from anomaly_gan.build import build_method
 from anomaly_gan.cli.installed import config_folder, program
 from anomaly_gan.cli.main import COMMANDS
