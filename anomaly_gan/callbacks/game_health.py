@@ -66,8 +66,8 @@ class GameHealth(pl.Callback):
             if self.on_collapse == "raise":
                 raise UserError(
                     f"{message}; checkpoints/last.ckpt in the run's folder, if it is there, is from before; "
-                    "try a lower optimizer.learning_rate, "
-                    "method.diff_augment.changes=[color,translation] or callbacks.health.on_collapse=note"
+                    "try a lower optimizer.learning_rate, callbacks.health.on_collapse=note or, in "
+                    "Algorithm 1, method.diff_augment.changes=[color,translation]"
                 )
             self.notes.append(message)
 

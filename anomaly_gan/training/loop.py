@@ -154,6 +154,10 @@ class PhasedTraining(pl.LightningModule):
         return self.optimizer_of.get(network) or self.stage_settings[stage].optimizer or self.optimizer
 
     def on_train_start(self) -> None:
+        if self.total_iterations < len(self.plan):
+            raise UserError(
+                f"schedule.total_images: {len(self.plan)} stages take as many iterations at least"
+            )
         self.terms = {name: term.to(self.device) for name, term in self.terms.items()}
         move_rates(self._optimizers.values(), self.device)
 
@@ -191,7 +195,7 @@ class PhasedTraining(pl.LightningModule):
     def _begin_stage(self) -> None:
         """Let the stage begin, where this is its first iteration."""
         begin = self.stage.begin
-        if begin is None or self.iteration != self.timetable.start(self.timetable.stage(self.iteration)):
+        if begin is None or self.timetable.progress(self.iteration) > 0:
             return
         loader = self.trainer.datamodule.bank_loader(rank(), world_size())  # type: ignore[attr-defined]
         with torch.no_grad():
@@ -211,9 +215,8 @@ class PhasedTraining(pl.LightningModule):
     @property
     def is_logged(self) -> bool:
         """Whether the terms of this iteration go to the loggers: the time to wait for the device."""
-        return (self.iteration + 1) % self.log_every_iterations == 0 or (
-            self.iteration + 1 == self.total_iterations
-        )
+        done = self.iteration + 1
+        return done % self.log_every_iterations == 0 or done == self.total_iterations
 
     def shard_of(self, batch: Batch) -> Shard:
         """Which rows of the iteration's batch `batch` is."""

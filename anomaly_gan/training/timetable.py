@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from anomaly_gan.errors import UserError
+
 
 @dataclass(frozen=True)
 class Timetable:
@@ -16,9 +18,19 @@ class Timetable:
     total: int
     shares: Sequence[float | int] = field(default_factory=tuple)
 
+    def check(self) -> None:
+        """Raises UserError where there are more stages than iterations."""
+        if self.total < len(self.shares):
+            stages = len(self.shares)
+            raise UserError(f"schedule.total_images: {stages} stages take {stages} iterations at least")
+
     def start(self, stage: int) -> int:
-        """The first iteration of stage number `stage`; of the number of stages, the end of the training."""
-        return round(self.total * sum(self.shares[:stage]) / sum(self.shares))
+        """The first iteration of stage number `stage`; of the number of stages, the end of the training.
+
+        No stage is left without an iteration where there are as many of these as stages.
+        """
+        start = round(self.total * sum(self.shares[:stage]) / sum(self.shares))
+        return max(min(start, self.total - (len(self.shares) - stage)), min(stage, self.total))
 
     def stage(self, iteration: int) -> int:
         """The number of the stage that `iteration` belongs to; beyond the end, the last."""

@@ -17,7 +17,7 @@ from anomaly_gan.sharding import Shard
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.transforms.geometric import Geometric
 
-K = Geometric.count
+K = Geometric().count
 
 
 @pytest.fixture

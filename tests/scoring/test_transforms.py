@@ -18,7 +18,7 @@ from anomaly_gan.scoring.transforms import TransformClassifier
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.transforms.geometric import Geometric
 
-K = Geometric.count
+K = Geometric().count
 
 
 def classifier(**changes: Any) -> TransformClassifier:

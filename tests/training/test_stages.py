@@ -157,7 +157,9 @@ def test_every_iteration_belongs_to_one_stage_and_a_stage_is_as_long_as_its_shar
     assert stages == sorted(stages)
     for stage, share in enumerate(shares):
         own = [iteration for iteration in range(total) if stages[iteration] == stage]
-        assert abs(len(own) - total * share / sum(shares)) <= 1
+        # One for rounding, and one that a stage of next to nothing takes.
+        assert abs(len(own) - total * share / sum(shares)) <= 2
+        assert own or total < len(shares)
         assert [timetable.progress(iteration) for iteration in own] == [i / len(own) for i in range(len(own))]
         assert not own or timetable.start(stage) == own[0]
 
