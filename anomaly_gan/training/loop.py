@@ -154,10 +154,7 @@ class PhasedTraining(pl.LightningModule):
         return self.optimizer_of.get(network) or self.stage_settings[stage].optimizer or self.optimizer
 
     def on_train_start(self) -> None:
-        if self.total_iterations < len(self.plan):
-            raise UserError(
-                f"schedule.total_images: {len(self.plan)} stages take as many iterations at least"
-            )
+        self.timetable.check()
         self.terms = {name: term.to(self.device) for name, term in self.terms.items()}
         move_rates(self._optimizers.values(), self.device)
 
