@@ -26,6 +26,35 @@ METHODS = sorted(path.stem for path in (config_folder() / "method").glob("*.yaml
 
 SMALL = ("debug=fast", "trainer=cpu", "normal_class=3")
 
+SHORT = ("csi", "geom", "deep_svdd", "raw_pixels")
+"""The methods that learn within ten seconds."""
+
+OF_CSI = "normal_class=7 optimizer=adam_fast width=8 batch_size=16 schedule.total_images=960"
+
+LEARNS = {
+    # Sevens, of which F knows nothing as it starts: over three seeds 0.52 on average, after 60 steps 0.94.
+    **dict.fromkeys(("csi", "csi_g", "full"), (0.3, OF_CSI)),
+    "deep_svdd": (0.3, "normal_class=7 batch_size=32 schedule.total_images=6400"),
+    # The simplified score: how sure the classifier is of a transform says nothing before it has learned,
+    # while Dirichlets of a network as it starts tell fours from the others already (0.94 to 0.99).
+    "geom": (
+        0.3,
+        "normal_class=4 batch_size=32 schedule.total_images=4800 data.limit=60 scoring.primary=simplified",
+    ),
+    # Features of a network as it starts tell most digits from the others; ones the least (0.72 to 0.85).
+    "goad": (0.1, "normal_class=1 batch_size=4 schedule.total_images=320 data.limit=60"),
+    "ocgan": (0.3, "normal_class=7 batch_size=16 schedule.total_images=480"),
+    "rot_trans": (
+        0.2,
+        "normal_class=7 batch_size=16 schedule.total_images=3200 data.limit=60 scoring.depth=10",
+    ),
+}
+"""By how much the AUROC rises, at the least, under which settings, within seconds.
+
+Measured on one machine with seed 0: csi 0.27 to 0.94, full to 0.91, deep_svdd 0.25 to 0.95, geom 0.29 to
+1.00, goad 0.72 to 0.96, ocgan 0.49 to 0.97, rot_trans 0.68 to 0.97. The margins are half of that, or less.
+"""
+
 Config = dict[str, Any]
 State = dict[str, torch.Tensor]
 
