@@ -1,4 +1,4 @@
-"""docs/new_method.md: its blocks are a package, which is built, installed and put through all that the page says."""
+"""docs/new_method.md: its blocks are a package, which is built, installed and put through what the page says."""
 
 import csv
 import os
