@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from anomaly_gan import evaluation
 from anomaly_gan.build import build_method
 from anomaly_gan.cli.installed import config_folder
+from anomaly_gan.cli.messages import options
 from anomaly_gan.cli.sizes import choose_sizes
 from anomaly_gan.cli.trainer import fit, make_trainer
 from anomaly_gan.config import build_a
@@ -21,8 +22,8 @@ from anomaly_gan.evaluation import Scored
 from anomaly_gan.methods.base import Method
 from anomaly_gan.training.phases import Phase, Step
 
-METHODS = sorted(path.stem for path in (config_folder() / "method").glob("*.yaml"))
-"""A method is in here by its recipe alone, and so is under the whole contract."""
+METHODS = options("method")
+"""A method is in here by its recipe alone, and so is under the whole contract; one of another package, too."""
 
 SMALL = ("debug=fast", "trainer=cpu", "normal_class=3")
 
