@@ -23,7 +23,7 @@ from anomaly_gan.methods.base import Method
 from anomaly_gan.training.phases import Phase, Step
 
 METHODS = options("method")
-"""A method is in here by its recipe alone, and so is under the whole contract; one of another package, too."""
+"""A method is in here by its recipe alone, and so is under the whole contract; one of a package too."""
 
 SMALL = ("debug=fast", "trainer=cpu", "normal_class=3")
 
