@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
 from anomaly_gan.cli import sizes
 from anomaly_gan.cli.arguments import overrides
+from anomaly_gan.cli.installed import config_folder
 from anomaly_gan.cli.sizes import _two_digits, check_minutes
 from anomaly_gan.errors import UserError
 
@@ -53,8 +55,9 @@ def test_what_nobody_gives_follows_the_device(command) -> None:
     ("budget", "images", "width"), [("fast", 6000, 16), ("standard", 30000, 16), ("paper", 400000, 64)]
 )
 def test_a_budget_sets_the_size_of_any_experiment(command, budget: str, images: int, width: int) -> None:
-    outcome = command("train", "experiment=digits_demo", f"budget={budget}", "--cfg", "job", "--resolve")
-    config = OmegaConf.create(outcome.out)
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = compose("train", ["experiment=digits_demo", f"budget={budget}"])
+    sizes.choose_sizes(config)
     assert (config.data.total_images, config.scoring.width) == (images, width)
     header = command("train", "--help").out
     assert "budget=fast|standard|paper|10min" in header
