@@ -99,6 +99,7 @@ def test_its_detector_is_loaded_in_python(run: Path, tool: Tool) -> None:
     assert float(tool(run, "-c", program, str(digit)).stdout) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), [("torch", "cae.pt2"), ("onnx", "cae.onnx")])
 def test_its_detector_is_exported(run: Path, tool: Tool, tmp_path: Path, kind: str, name: str) -> None:
     said = tool(tmp_path, *anomaly_gan("export", f"checkpoint={run}", f"format={kind}", f"output={name}"))
@@ -112,6 +113,7 @@ def test_its_detector_predicts_and_explains(run: Path, tool: Tool, tmp_path: Pat
     assert len(list((tmp_path / "predictions_explained").glob("*.png"))) == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_with_its_row_beside_the_others(tool: Tool, tmp_path: Path) -> None:
     said = tool(tmp_path, *anomaly_gan(*SWEEP, "debug=fast")).stdout
     assert "3 of 3 runs finished" in said

@@ -34,6 +34,7 @@ texts = st.lists(st.sampled_from(SIGNS) | st.characters(exclude_characters="\0")
 texts = texts.filter(as_it_stands)
 
 
+@pytest.mark.slow
 @given(texts)
 @example(ODD)
 @example("2024_01_15")
@@ -57,6 +58,7 @@ def test_hydra_reads_the_text_of_a_path_as_it_stands_however_often_it_is_prepare
     assert PARSER.parse_override(job).value() == text
 
 
+@pytest.mark.slow
 @given(texts)
 @example(ODD)
 @settings(max_examples=30, deadline=None)
@@ -155,6 +157,7 @@ def test_every_setting_that_holds_a_text_is_a_path_or_name_or_one_of_a_few_words
     }
     words |= {"method.views.first_draw", "callbacks.health.on_collapse", "data.on_corrupt", "data.resize"}
     words |= {"data.superclass_map", "optimizer.decay", "scoring.primary", "scoring.precision"}
+    words.add("scoring.shifts.border")
     words |= {"trainer.accelerator", "trainer.devices", "trainer.precision"}
     found = set()
     for file in sorted(config_folder().rglob("*.yaml")):

@@ -183,6 +183,7 @@ def test_nothing_is_saved_to_resume_from_once_the_generator_seems_to_collapse(co
     assert state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taken_out", ["health", "loss_history", "pictures", "learning_curve", "checkpoint"])
 def test_a_callback_can_be_taken_out(command, taken_out: str) -> None:
     # What takes its settings from it goes with it.

@@ -245,6 +245,7 @@ def test_any_name_that_the_system_allows_can_be_predicted(
     assert row["file"] == os.path.join("in", readable)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [b"new\nline", b"\xff\xfe", b"$\\frac$", "☃".encode()])
 def test_a_class_may_have_any_name_that_a_folder_may(command, tmp_path: Path, name: bytes) -> None:
     for i in range(12):

@@ -45,10 +45,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_leave_what_one_leaves(shared: Path) -> None:
     finished(only_run(shared))
 
 
+@pytest.mark.slow
 def test_scores_of_two_processes_are_those_of_one_each_image_once(shared: Path, command) -> None:
     run = only_run(shared)
     assert command("evaluate", f"checkpoint={run}", "device=cpu").code == 0

@@ -298,6 +298,7 @@ def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
         assert torch.equal(value, states[1][name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logger", ["tensorboard", "wandb"])
 def test_dashboards_get_the_numbers_without_a_network(
     command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logger: str
@@ -331,7 +332,7 @@ def test_dashboards_get_the_numbers_without_a_network(
     "experiment", sorted(p.stem for p in (config_folder() / "experiment").glob("*.yaml"))
 )
 def test_every_experiment_composes_with_objects_that_can_be_built(command, experiment: str) -> None:
-    outcome = command("train", f"experiment={experiment}", "--cfg", "job", "--resolve")
+    outcome = command("train", f"experiment={experiment}", "width=16", "--cfg", "job", "--resolve")
     assert outcome.code == 0, outcome.err
     config = OmegaConf.to_container(OmegaConf.create(outcome.out))
     header = (config_folder() / "experiment" / f"{experiment}.yaml").read_text()
@@ -341,6 +342,7 @@ def test_every_experiment_composes_with_objects_that_can_be_built(command, exper
     build(config["callbacks"], "callbacks", ("callbacks",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "choice",
     [

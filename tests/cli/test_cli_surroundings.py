@@ -19,6 +19,7 @@ def run(folder: Path, arguments: list[str], **environment: str) -> "subprocess.C
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
 def test_no_command_heeds_the_backend_of_a_notebook(tmp_path: Path, backend: str) -> None:
     done = run(tmp_path, TRAIN, MPLBACKEND=backend)
@@ -26,6 +27,7 @@ def test_no_command_heeds_the_backend_of_a_notebook(tmp_path: Path, backend: str
     assert list(tmp_path.rglob("figures/*.png"))
 
 
+@pytest.mark.slow
 def test_srun_that_is_there_and_not_used_is_no_news(tmp_path: Path) -> None:
     srun = tmp_path / "bin" / "srun"
     srun.parent.mkdir()

@@ -111,6 +111,7 @@ def complain(folder: Path) -> None:
     time.sleep(600)
 
 
+@pytest.mark.slow
 def test_what_a_process_complains_of_is_said_and_the_others_do_not_wait(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^no such thing; do this$"):
         in_processes(complain, (tmp_path,), 2)
@@ -150,6 +151,7 @@ if trainer.is_global_zero:
 """
 
 
+@pytest.mark.slow
 def test_lightnings_own_launcher_starts_a_program_of_ones_own(small_config, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(SCRIPT)
     command = [sys.executable, "own.py", json.dumps(small_config("full"))]

@@ -59,9 +59,8 @@ def train(folder: Path, name: str, processes: int) -> None:
             torch.save(found, folder / f"{kind}, {processes}")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "ocgan")) for name in METHODS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
 def test_two_processes_are_one(name: str, tmp_path: Path) -> None:
     for processes in (1, 2):
         in_processes(train, (tmp_path, name, processes), processes)
