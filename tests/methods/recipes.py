@@ -1,6 +1,7 @@
 """Every method as it is shipped, made small by `debug=fast`: what the tests of all of them share."""
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from anomaly_gan.cli.sizes import choose_sizes
 from anomaly_gan.cli.trainer import fit, make_trainer
 from anomaly_gan.config import build_a
 from anomaly_gan.data.module import OneClassData
+from anomaly_gan.distributed import rank
 from anomaly_gan.evaluation import Scored
 from anomaly_gan.methods.base import Method
 from anomaly_gan.training.phases import Phase, Step
@@ -165,3 +167,18 @@ class Keep(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
         trainer.save_checkpoint(Path(trainer.default_root_dir) / f"{pl_module.iteration + 1}.ckpt")
+
+
+def share(folder: Path, config: Config, processes: int) -> None:
+    """Train and score in float64, in which rounding does not grow into differences."""
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    config["trainer"]["devices"] = processes
+    data = loaded(config, 6)
+    built = untrained(config, data.describe())
+    train(built, data, config, folder)
+    trained = state(built)
+    scores = {name: torch.from_numpy(values) for name, values in evaluated(built, data).scores.items()}
+    assert rank() == int(os.environ["RANK"])  # so also where nothing is learned
+    if rank() == 0:
+        torch.save({"state": trained, "scores": scores}, folder / f"{processes}")

@@ -4,7 +4,6 @@ All goes through the real configuration. `recipes.SMALL` makes a method small; w
 has a file of its own in conf/debug/of.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from recipes import (
     loaded,
     of_images,
     same,
+    share,
     state,
     steps_of_all_phases,
     train,
@@ -39,7 +39,6 @@ from anomaly_gan.checkpoint import Checkpoint
 from anomaly_gan.cli import train as command
 from anomaly_gan.cli.main import main
 from anomaly_gan.data.normal_images import NormalImages
-from anomaly_gan.distributed import rank
 from anomaly_gan.explanation import explain
 from anomaly_gan.export.file import TOLERANCE, export
 from anomaly_gan.export.formats import FORMATS
@@ -245,21 +244,6 @@ def test_a_training_that_is_resumed_anywhere_ends_as_the_uninterrupted_one(
         ends.append(state(built) | {name: torch.from_numpy(values) for name, values in scores.items()})
     for end in ends[1:]:
         same(end, ends[0])
-
-
-def share(folder: Path, config: Config, processes: int) -> None:
-    """Train and score in float64, in which rounding does not grow into differences."""
-    torch.set_default_dtype(torch.float64)
-    torch.set_num_threads(1)
-    config["trainer"]["devices"] = processes
-    data = loaded(config, 6)
-    built = untrained(config, data.describe())
-    train(built, data, config, folder)
-    trained = state(built)
-    scores = {name: torch.from_numpy(values) for name, values in evaluated(built, data).scores.items()}
-    assert rank() == int(os.environ["RANK"])  # so also where nothing is learned
-    if rank() == 0:
-        torch.save({"state": trained, "scores": scores}, folder / f"{processes}")
 
 
 @pytest.mark.slow
