@@ -26,7 +26,7 @@ COMMAND = re.compile(r"(?:^ *|`|# Command: )anomaly-gan train (?!`)(.+?)(?=`|  |
 def documented(file: Path) -> list[list[str]]:
     """The arguments of each command in a file of documentation, or in a recipe."""
     found = [shlex.split(words, comments=True) for words in COMMAND.findall(file.read_text())]
-    return [words for words in found if any("=" in word for word in words) and "..." not in words]
+    return [words for words in found if any("=" in word for word in words) and "..." not in " ".join(words)]
 
 
 def composed(*arguments: str) -> DictConfig:
