@@ -61,6 +61,9 @@ def today(config: Mapping[str, Any]) -> dict[str, Any]:
         phases = method["phases"].items()
         method["phases"] = {name: {"stop_iteration": None} | settings for name, settings in phases}
     kept = {key: value for key, value in config.items() if key != "ablation"}
+    for block in ("schedule", "data"):
+        if block in kept:
+            kept[block] = {"passes": None} | kept[block]  # a length was a number of images
     return kept | {"method": method, "scoring": scoring}
 
 

@@ -82,6 +82,14 @@ def test_place_logging_and_device_make_no_other_kind(run: MakeRun, tmp_path: Pat
     assert len(only_table(tmp_path).rows) == 1
 
 
+def test_what_is_found_by_rule_for_each_class_makes_no_other_kind(run: MakeRun, tmp_path: Path) -> None:
+    for name, images in (("ball", 94), ("doll", 97)):
+        data = {"seed": 0, "normal_class": name, "batch_size": images, "total_images": 216 * images}
+        run(name, 0.9, normal_class=name, config={"batch_size": 128, "data": data})
+    (row,) = only_table(tmp_path).rows
+    assert row.cells.keys() == {"ball", "doll", MEAN}
+
+
 def test_a_setting_that_an_older_result_lacks_splits_no_row(run: MakeRun, tmp_path: Path) -> None:
     run("new", config={"blur": 3})
     run("old", seed=1)
