@@ -12,8 +12,8 @@ SAME_KIND |= {"data.seed", "data.normal_class", "method.seed", "scoring.seed"}
 SAME_KIND |= {"schedule.on_cpu", "schedule.on_gpu", "data.batch_size", "data.total_images"}
 SAME_KIND_GROUPS = {"paths", "logger", "callbacks", "hydra", "trainer"}
 """Settings in which runs of one kind may differ: what a row has several of; what names the row; what a rule
-found for the class (`batch_size` and `schedule` say what was asked for); what does not change what is learned.
-"""
+found for the class, where `batch_size` and `schedule` say what was asked for; what does not change what is
+learned."""
 
 
 class Kind(NamedTuple):
