@@ -93,6 +93,7 @@ def test_it_learns(run: Path) -> None:
     assert result.calibration is not None
 
 
+@pytest.mark.slow
 def test_its_detector_is_loaded_in_python(run: Path, tool: Tool) -> None:
     digit = next((run / "figures").glob("*.png"))
     program = "import sys; from anomaly_gan import Detector; print(*Detector.load('.').score(sys.argv[1]))"
@@ -107,6 +108,7 @@ def test_its_detector_is_exported(run: Path, tool: Tool, tmp_path: Path, kind: s
     assert (tmp_path / name).exists()
 
 
+@pytest.mark.slow
 def test_its_detector_predicts_and_explains(run: Path, tool: Tool, tmp_path: Path) -> None:
     digit = next((run / "figures").glob("*.png"))
     tool(tmp_path, *anomaly_gan("predict", f"checkpoint={run}", f"inputs={digit}", "explain=1"))

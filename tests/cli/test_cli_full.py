@@ -89,6 +89,7 @@ def test_evaluating_gives_the_same_figures_of_the_generator(command, trained_ful
     assert (folder / "figures" / "synthetic.png").exists()
 
 
+@pytest.mark.slow
 def test_measuring_the_generator_shows_its_progress(
     command, trained_full: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +161,7 @@ def test_a_detector_whose_scores_are_no_numbers_is_refused_and_not_left(command,
     assert not {"detector.ckpt", "scores.csv", "result.json"} & {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_collapse_ends_the_run_or_is_noted(command) -> None:
     often = ("callbacks.health.every_iterations=1", "callbacks.health.collapse_below=100.0")
     outcome = command(*FULL_FAST[:3], *often, "callbacks.health.on_collapse=note", "name=noted")

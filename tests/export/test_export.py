@@ -166,6 +166,7 @@ def test_every_score_and_ensemble_can_be_exported(
     assert done.score == made.build().primary
 
 
+@pytest.mark.slow
 def test_a_file_holds_only_what_the_score_needs(trained: Path, tmp_path: Path) -> None:
     sizes, spare = [], 600_000  # the graph itself
     for method in ("csi", "full"):
