@@ -57,6 +57,8 @@ class RowRng:
 
     def _own(self, draw: Callable[..., Tensor], count: int, columns: int) -> Tensor:
         shard = self.shard or Shard(count)
-        groups = count // shard.rows
+        groups, over = divmod(count, shard.rows)
+        if over:
+            raise ValueError(f"count={count}: give a multiple of the {shard.rows} rows of this process")
         drawn = draw(groups, shard.total, columns, generator=self.base, device=self.base.device)
         return drawn[:, shard.first : shard.first + shard.rows].flatten(0, 1)

@@ -117,6 +117,12 @@ def test_what_a_process_complains_of_is_said_and_the_others_do_not_wait(tmp_path
         in_processes(complain, (tmp_path,), 2)
 
 
+def test_numbers_for_a_part_of_the_rows_are_refused() -> None:
+    rng = RowRng(torch.Generator(), Shard(7))
+    with pytest.raises(ValueError, match=r"count=1: give a multiple of the 7 rows"):
+        rng.normal(1, 4)
+
+
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_shards_draw_together_what_one_process_draws(processes: int) -> None:
     total, groups, columns = 7, 3, 2
