@@ -45,10 +45,10 @@ def nt_xent(
 def shift_classification(
     shift_logits: Float[Tensor, "views shifts"], shift_labels: Int64[Tensor, " views"]
 ) -> Scalar:
-    """cls-SI (eq. 3): cross-entropy of telling the shifts apart, mean over the views, in nats.
+    """Cross-entropy of telling the shifts apart, mean over the views, in nats; of CSI it is cls-SI (eq. 3).
 
     Args:
-        shift_logits: [2KB, K] from F's shift head.
-        shift_labels: [2KB] the shift each view was made by, 0..K-1.
+        shift_logits: [V, K], K for each view; of CSI from F's shift head, and V = 2KB.
+        shift_labels: [V], the shift each view was made by, 0..K-1.
     """
     return F.cross_entropy(shift_logits, shift_labels)

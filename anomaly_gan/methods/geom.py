@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch.nn.functional as F
-
+from anomaly_gan.losses.contrastive import shift_classification
 from anomaly_gan.methods.base import Method
-from anomaly_gan.precision import in_full_precision
 from anomaly_gan.scoring.transforms import TransformClassifier
 from anomaly_gan.sharding import Shard
 from anomaly_gan.training.loop import Rngs
-from anomaly_gan.training.phases import Phase, Stage, Step, Terms
+from anomaly_gan.training.phases import Step, Terms, one_phase
 from anomaly_gan.types import Images, Labels
 
 
@@ -34,11 +32,10 @@ class Geom(Method):
     """
 
     def __init__(self, *, scorer: TransformClassifier, **training: Any):
-        phases = (Phase("classification", ("classifier",), classification),)
         super().__init__(
             scorer=scorer,
             networks={"classifier": scorer.network},
-            plan=[Stage("classification", phases)],
+            plan=one_phase("classification", "classifier", classification),
             **training,
         )
         self.shifts = scorer.shifts
@@ -52,9 +49,5 @@ class Geom(Method):
 
 def classification(step: TransformedStep) -> Terms:
     """Cross-entropy of the transform that each image is under."""
-    return {
-        "transform": _cross_entropy(step.networks["classifier"](step.images, step.rng).logits, step.labels)
-    }
-
-
-_cross_entropy = in_full_precision(F.cross_entropy)
+    logits = step.networks["classifier"](step.images, step.rng).logits
+    return {"transform": shift_classification(logits, step.labels)}

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from anomaly_gan.distributed import gather
 from anomaly_gan.errors import UserError
+from anomaly_gan.losses.contrastive import shift_classification
 from anomaly_gan.methods.base import Method
 from anomaly_gan.precision import in_full_precision
 from anomaly_gan.scoring.goad import GOADScore
 from anomaly_gan.sharding import Shard
 from anomaly_gan.training.loop import Rngs
-from anomaly_gan.training.phases import Phase, Stage, Step, Terms
+from anomaly_gan.training.phases import Step, Terms, one_phase
 from anomaly_gan.transforms.geometric import Geometric
 from anomaly_gan.types import Images, Scalar
 
@@ -44,11 +45,10 @@ class GOAD(Method):
     def __init__(self, *, scorer: GOADScore, margin: float, **training: Any):
         if margin < 0:
             raise UserError(f"method.margin={margin} must be at least 0")
-        phases = (Phase("features", ("network",), features),)
         super().__init__(
             scorer=scorer,
             networks={"network": scorer.network},
-            plan=[Stage("features", phases)],
+            plan=one_phase("features", "network", features),
             **training,
         )
         self.shifts, self.margin = scorer.shifts, margin
@@ -67,7 +67,7 @@ def features(step: TransformsStep) -> Terms:
     everyone = gather(z.contiguous(), step.shard.sizes(1))
     labels = step.shifts.labels(len(step.images), z.device)
     return {
-        "transform": cross_entropy(seen.logits, labels),
+        "transform": shift_classification(seen.logits, labels),
         "triplet": triplet(z, everyone, step.margin),
         "size": z.square().mean(),
     }
@@ -93,6 +93,3 @@ def triplet(
     own = distances.diagonal(dim1=1, dim2=2)
     others = distances + torch.diag(distances.new_full((z.shape[1],), torch.inf))
     return F.relu(own + margin - others.amin(2)).mean()
-
-
-cross_entropy = in_full_precision(F.cross_entropy)

@@ -4,16 +4,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from anomaly_gan.losses.contrastive import shift_classification
 from anomaly_gan.methods.base import Method
-from anomaly_gan.precision import in_full_precision
 from anomaly_gan.scoring.rot_trans import HEADS, RotTransScore
 from anomaly_gan.sharding import Shard
 from anomaly_gan.training.loop import Rngs
-from anomaly_gan.training.phases import Phase, Stage, Step, Terms
+from anomaly_gan.training.phases import Step, Terms, one_phase
 from anomaly_gan.transforms.color import per_pixel
 from anomaly_gan.transforms.geometric import Geometric
 from anomaly_gan.types import Images
@@ -49,11 +48,10 @@ class RotTrans(Method):
     """
 
     def __init__(self, *, scorer: RotTransScore, **training: Any):
-        phases = (Phase("classification", ("classifier",), classification),)
         super().__init__(
             scorer=scorer,
             networks={"classifier": scorer.network},
-            plan=[Stage("classification", phases)],
+            plan=one_phase("classification", "classifier", classification),
             **training,
         )
         self.shifts = scorer.shifts
@@ -71,9 +69,6 @@ def classification(step: MovedStep) -> Terms:
     views, done = step.views()
     logits = step.networks["classifier"](views, step.rng).logits.split(list(HEADS.values()), dim=1)
     return {
-        head: cross_entropy(of_head, right)
+        head: shift_classification(of_head, right)
         for head, of_head, right in zip(HEADS, logits, done.unbind(1), strict=True)
     }
-
-
-cross_entropy = in_full_precision(F.cross_entropy)

@@ -1,7 +1,7 @@
 """What every scorer promises: the part of a method that is left when its training is over."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from anomaly_gan.errors import UserError
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import ImageBatches, Images, RawImages, Scores
+
+Precision = Literal["32-true", "bf16-mixed"]
+"""Of convolutions where a scorer works; what is near the score is float32 always."""
 
 
 class Neighbours(NamedTuple):
@@ -44,6 +47,7 @@ class Scorer(nn.Module, ABC):
     Args:
         image_size: side of the images, pixels.
         channels: 1 or 3.
+        precision: of its networks' convolutions, for a scorer that uses `autocast`.
     """
 
     primary: str
@@ -51,9 +55,9 @@ class Scorer(nn.Module, ABC):
     parts: tuple[str, ...] = ()
     """The keys of what `scores` returns that are parts of a score and never rank."""
 
-    def __init__(self, *, image_size: int, channels: int):
+    def __init__(self, *, image_size: int, channels: int, precision: Precision = "32-true"):
         super().__init__()
-        self.image_size, self.channels = image_size, channels
+        self.image_size, self.channels, self.precision = image_size, channels, precision
 
     @abstractmethod
     def fit(self, normal: ImageBatches) -> None:
@@ -76,18 +80,20 @@ class Scorer(nn.Module, ABC):
         """The primary score of uint8 images [B, C, H, W], 0..255 -> [B]: what an export traces.
 
         It has to be one expression of tensors, of any B: nothing is drawn in it and nothing split.
-
-        Raises:
-            UserError: the scorer cannot be exported.
         """
         return self.score(to_float(images))
 
     def check_export(self, format_name: str) -> None:
-        """Before any work of an export. A hook.
+        """Before any work of an export.
 
         Raises:
             UserError: the scorer cannot be written in that format.
         """
+        if format_name == "onnx" and self.precision != "32-true":
+            raise UserError(
+                f"format=onnx: ONNX Runtime has no {self.precision}; format=torch has it, or train with "
+                "scoring.precision=32-true"
+            )
 
     def attribution(self, images: Images, neighbours: int) -> Attribution | None:
         """What the primary score of each image is made of; None from a scorer that cannot say."""
@@ -113,6 +119,10 @@ class Scorer(nn.Module, ABC):
     def reconstruct(self, images: Images) -> Images:
         """What a model of normal images makes of each image, [B, C, H, W] in [0, 1], as the input."""
         raise UserError(f"{type(self).__name__} reconstructs nothing")
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """A context in which networks on `device` compute in the scorer's precision."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed")
 
     @property
     def device(self) -> torch.device:

@@ -1,13 +1,11 @@
 """Deep SVDD's score (Ruff et al., 2018): how far an image is from the centre of the normal ones."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from anomaly_gan.networks.lenet import LeNet
 from anomaly_gan.precision import in_full_precision
-from anomaly_gan.scoring.base import Scorer
+from anomaly_gan.scoring.base import Precision, Scorer
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import Embeddings, ImageBatches, Images, RawImages, Scores
 
@@ -18,9 +16,8 @@ class CentreDistance(Scorer):
     Centre and range of the input belong to the training: it sets them before its stages.
 
     Args:
-        image_size, channels: see `Scorer`.
+        image_size, channels, precision: see `Scorer`.
         width, embedding_size: of the network.
-        precision: of its convolutions.
     """
 
     primary = "deep_svdd"
@@ -38,11 +35,10 @@ class CentreDistance(Scorer):
         channels: int,
         width: int,
         embedding_size: int,
-        precision: Literal["32-true", "bf16-mixed"],
+        precision: Precision,
     ):
-        super().__init__(image_size=image_size, channels=channels)
+        super().__init__(image_size=image_size, channels=channels, precision=precision)
         self.network = LeNet(image_size, channels, width, embedding_size)
-        self.precision = precision
         self.register_buffer("centre", torch.zeros(embedding_size))
         self.register_buffer("low", torch.zeros(()))
         self.register_buffer("high", torch.ones(()))
@@ -53,9 +49,8 @@ class CentreDistance(Scorer):
 
     def embed(self, images: Images) -> Embeddings:
         """Phi of images in [0, 1], [B, D]."""
-        half = self.precision == "bf16-mixed"
         prepared = self.prepared(images)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+        with self.autocast(images.device):
             return self.network(prepared)
 
     def fit(self, normal: ImageBatches) -> None:

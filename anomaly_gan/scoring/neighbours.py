@@ -14,7 +14,7 @@ from anomaly_gan.networks.feature_extractor import FeatureExtractor
 from anomaly_gan.networks.modes import batch_norms, recalibrating
 from anomaly_gan.networks.synthesis import Synthesis
 from anomaly_gan.randomness import RowRng, make_rng
-from anomaly_gan.scoring.base import Attribution, Neighbours, Scorer
+from anomaly_gan.scoring.base import Attribution, Neighbours, Precision, Scorer
 from anomaly_gan.scoring.memory import MemoryBank
 from anomaly_gan.scoring.scores import (
     PARTS,
@@ -43,7 +43,7 @@ class NearestNeighbours(Scorer):
     where `ensemble` > 0, from embeddings averaged over that many draws of T (M_ens: `paper_ens`, ...).
 
     Args:
-        image_size, channels: see `Scorer`.
+        image_size, channels, precision: see `Scorer`.
         width, embedding_size: of F.
         networks: what E and G are made of.
         views: shifts and augmentation.
@@ -52,7 +52,6 @@ class NearestNeighbours(Scorer):
         ensemble: R, draws of T a score averages over; 0 for none.
         chunk: views that go through F, and a quarter of the bank rows that are compared, at a time;
             sets the memory.
-        precision: of F's convolutions; its heads and the search are float32 always.
         recalibrate_batch_norm: re-estimate F's running statistics on the bank's images, seen as the primary
             score sees them, before the bank is made.
     """
@@ -70,7 +69,7 @@ class NearestNeighbours(Scorer):
         primary: Literal["paper", "csi"],
         ensemble: int,
         chunk: int,
-        precision: Literal["32-true", "bf16-mixed"],
+        precision: Precision,
         recalibrate_batch_norm: bool,
     ):
         for key, value, smallest in (
@@ -80,7 +79,7 @@ class NearestNeighbours(Scorer):
         ):
             if value < smallest:
                 raise UserError(f"{key}={value} must be at least {smallest}")
-        super().__init__(image_size=image_size, channels=channels)
+        super().__init__(image_size=image_size, channels=channels, precision=precision)
         self.network = FeatureExtractor(image_size, channels, width, views.shifts.count, embedding_size)
         self.synthesis = Synthesis(networks, image_size, channels)
         self.views = views
@@ -91,7 +90,6 @@ class NearestNeighbours(Scorer):
         self.parts = tuple(part + SUFFIX[form] for form in self.forms for part in PARTS)
         self.ensemble = ensemble
         self.chunk = chunk
-        self.precision = precision
         self.recalibrate_batch_norm = recalibrate_batch_norm
 
     @torch.no_grad()
@@ -132,22 +130,16 @@ class NearestNeighbours(Scorer):
         Memory beyond that of F: some 12 bytes for each pair of an image and a row of the bank.
         """
         form = self.forms[-1]
-        with self._autocast():
+        with self.autocast(self.device):
             embedded = embed(self.network, self._draws(to_float(images), form), self.views.shifts.count)
         bank = self._memory(form).bank
         return anomaly_scores(*embedded, bank, len(bank.unit))[self.primary.removesuffix(SUFFIX[form])]
 
     def check_export(self, format_name: str) -> None:
-        if format_name != "onnx":
-            return
-        if self.precision != "32-true":
-            raise UserError(
-                f"format=onnx: ONNX Runtime has no {self.precision}; format=torch has it, or train with "
-                "scoring.precision=32-true"
-            )
+        super().check_export(format_name)
         draws = range(self.ensemble) if self.forms[-1] == "ensemble" else ()
         blurs = any(self.views.scoring_draw(draw, self.seed).blurs for draw in draws)
-        if blurs and self.views.scoring_augment.blurs(self.image_size):
+        if format_name == "onnx" and blurs and self.views.scoring_augment.blurs(self.image_size):
             raise UserError(
                 "format=onnx: the exporter cannot write views that are blurred each in its way; format=torch "
                 "can, or train with method.views.augment.blur=false"
@@ -203,17 +195,13 @@ class NearestNeighbours(Scorer):
     def embed(self, images: Images, form: str) -> tuple[ShiftedEmbeddings, ShiftLogits]:
         """Embeddings [B, K, D] and own-shift logits [B, K] of `images`, averaged over the form's draws."""
         shifts = self.views.shifts.count
-        with self._autocast():
+        with self.autocast(self.device):
             parts = [
                 embed(self.network, self._draws(part, form), shifts)
                 for part in images.split(self._images_at_a_time)
             ]
         embeddings, logits = zip(*parts, strict=True)
         return torch.cat(embeddings), torch.cat(logits)
-
-    def _autocast(self) -> torch.autocast:
-        half = self.precision == "bf16-mixed"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
 
     def _memory(self, form: str) -> MemoryBank:
         memory = self.banks[form]
@@ -236,7 +224,7 @@ class NearestNeighbours(Scorer):
         """Set F's running statistics to their averages over the images as the primary score sees them."""
         form = self.forms[-1]
         seen = torch.zeros(1, device=self.device)
-        with recalibrating(self.network), self._autocast():
+        with recalibrating(self.network), self.autocast(self.device):
             for images in normal:
                 seen += len(images)
                 for part in images.split(self._images_at_a_time):

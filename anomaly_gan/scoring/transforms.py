@@ -11,7 +11,7 @@ from anomaly_gan.distributed import average_, world_size
 from anomaly_gan.errors import UserError
 from anomaly_gan.networks.wide_resnet import Classified, WideResNet
 from anomaly_gan.precision import at_least_float32
-from anomaly_gan.scoring.base import Attribution, Scorer
+from anomaly_gan.scoring.base import Attribution, Precision, Scorer
 from anomaly_gan.scoring.classification import (
     Moments,
     TransformLogits,
@@ -43,13 +43,12 @@ class TransformScorer(Scorer):
     Args:
         classes: outputs of the network.
         keras: see `WideResNet`.
-        image_size, channels: see `Scorer`.
+        image_size, channels, precision: see `Scorer`.
         shifts: the transforms.
         depth: layers of the wide ResNet.
         width: channels of its first group, a multiple of 16; 64 is the published size.
         dropout: rate inside of its blocks, in training.
         chunk: views that go through the network at a time; sets the memory.
-        precision: of the network's convolutions; its linear layer and the scores are float32 always.
     """
 
     def __init__(
@@ -64,25 +63,17 @@ class TransformScorer(Scorer):
         depth: int,
         width: int,
         chunk: int,
-        precision: Literal["32-true", "bf16-mixed"],
+        precision: Precision,
         dropout: float = 0.0,
     ):
         if width < WIDTH_OF_ONE or width % WIDTH_OF_ONE:
             raise UserError(f"width={width}: give a multiple of 16: 64 is the published one, 16 fits a CPU")
         if chunk < 1:
             raise UserError(f"scoring.chunk={chunk} must be at least 1")
-        super().__init__(image_size=image_size, channels=channels)
+        super().__init__(image_size=image_size, channels=channels, precision=precision)
         self.network = WideResNet(image_size, channels, classes, depth, width // WIDTH_OF_ONE, dropout, keras)
         self.shifts = shifts
         self.chunk = chunk
-        self.precision = precision
-
-    def check_export(self, format_name: str) -> None:
-        if format_name == "onnx" and self.precision != "32-true":
-            raise UserError(
-                f"format=onnx: ONNX Runtime has no {self.precision}; format=torch has it, or train with "
-                "scoring.precision=32-true"
-            )
 
     def seen(self, images: Images) -> Seen:
         """What the network says of each image under each transform, some images at a time."""
@@ -92,8 +83,7 @@ class TransformScorer(Scorer):
 
     def seen_at_once(self, images: Images) -> Seen:
         """The same in one pass, of any number of images: what an export traces."""
-        half = self.precision == "bf16-mixed"
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+        with self.autocast(images.device):
             found: Classified = self.network(self.shifts(images))  # transform by transform
         by_shift = [values.unflatten(0, (self.shifts.count, -1)).transpose(0, 1) for values in found]
         return Seen(*map(at_least_float32, by_shift))

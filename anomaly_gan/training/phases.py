@@ -58,6 +58,11 @@ class Stage:
     a part of them. It writes what is no result of an optimizer: a copy of weights, a centre."""
 
 
+def one_phase(name: str, network: str, objective: Callable[[Any], Terms]) -> list[Stage]:
+    """The plainest plan: one stage with one phase of the same name, which trains one network."""
+    return [Stage(name, (Phase(name, (network,), objective),))]
+
+
 @dataclass(frozen=True)
 class PhaseSettings:
     """What a run may say of one phase.

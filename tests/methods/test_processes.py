@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+from as_one import Record, assert_same_training
 from torch import nn
 
 from anomaly_gan import distributed
@@ -28,16 +28,6 @@ from anomaly_gan.sharding import Shard
 ITERATIONS = 20
 
 OFF = {"compile": False, "cuda_graphs": False}
-
-
-class Record(pl.Callback):
-    """Every logged term, gradient norms among them, of every iteration."""
-
-    def __init__(self) -> None:
-        self.terms: list[dict[str, float]] = []
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        self.terms.append({name: float(value) for name, value in pl_module.terms.items()})
 
 
 def train(folder: Path, configs: dict[str, dict[str, Any]], processes: int) -> None:
@@ -80,14 +70,7 @@ def test_two_processes_are_one(small_config, tmp_path: Path) -> None:
         in_processes(train, (tmp_path, configs, processes), processes)
     for name in configs:
         one, two = (torch.load(tmp_path / f"{name}, {processes}") for processes in (1, 2))
-        assert len(one["terms"]) == ITERATIONS
-        for alone, shared in zip(one["terms"], two["terms"], strict=True):
-            assert shared == pytest.approx(alone, rel=1e-6, abs=1e-9)
-        for key, weight in one["weights"].items():
-            # Adam makes 1e-9 of the nothing that reaches a bias before batch norm.
-            torch.testing.assert_close(
-                two["weights"][key], weight, rtol=1e-4, atol=1e-8, msg=f"{name}: {key}"
-            )
+        assert_same_training(one, two, ITERATIONS, name)
 
 
 def die(folder: Path) -> None:

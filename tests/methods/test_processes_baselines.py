@@ -2,11 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
+from as_one import Record, assert_same_training
 from shipped import method_of
 from torch import nn
 
@@ -23,16 +22,6 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 BATCH_SIZES = {"even": 8, "uneven": 7}
 ITERATIONS = 6
-
-
-class Record(pl.Callback):
-    """Every logged term, gradient norms among them, of every iteration."""
-
-    def __init__(self) -> None:
-        self.terms: list[dict[str, float]] = []
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        self.terms.append({name: float(value) for name, value in pl_module.terms.items()})
 
 
 def train(folder: Path, name: str, processes: int) -> None:
@@ -55,7 +44,7 @@ def train(folder: Path, name: str, processes: int) -> None:
         trainer.fit(method, datamodule=data)
         assert all(type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d) for norm in batch_norms(method))
         if trainer.is_global_zero:
-            found = {"state": method.state_dict(), "terms": record.terms}
+            found = {"weights": method.state_dict(), "terms": record.terms}
             torch.save(found, folder / f"{kind}, {processes}")
 
 
@@ -66,11 +55,4 @@ def test_two_processes_are_one(name: str, tmp_path: Path) -> None:
         in_processes(train, (tmp_path, name, processes), processes)
     for kind in BATCH_SIZES:
         one, two = (torch.load(tmp_path / f"{kind}, {processes}") for processes in (1, 2))
-        assert len(one["terms"]) == ITERATIONS
-        for alone, shared in zip(one["terms"], two["terms"], strict=True):
-            assert shared == pytest.approx(alone, rel=1e-6, abs=1e-9)
-        assert list(one["state"]) == list(two["state"])
-        for key, value in one["state"].items():
-            # Adam makes 1e-9 of the nothing that reaches a bias before batch norm.
-            message = f"{kind}: {key}"
-            torch.testing.assert_close(two["state"][key], value, rtol=1e-4, atol=1e-8, msg=message)
+        assert_same_training(one, two, ITERATIONS, kind)
