@@ -10,12 +10,21 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from anomaly_gan.methods.base import Method
+from anomaly_gan.randomness import RowRng, make_rng
 from anomaly_gan.results import RunResult
+from anomaly_gan.scoring.raw_pixels import RawPixels
+from anomaly_gan.sharding import Shard
+from anomaly_gan.training.loop import Rngs
+from anomaly_gan.training.phases import Step
+from anomaly_gan.types import ImageBatches, Images
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,6 +32,9 @@ PAGE = (ROOT / "docs" / "new_method.md").read_text()
 
 FILES = dict(re.findall(r"^`([\w./]+)`\n\n```\w+\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
 """What the page has as files, by their names."""
+
+PYTHON = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+"""Its blocks of Python."""
 
 TRAIN, SWEEP = (shlex.split(words) for words in re.findall(r"^anomaly-gan (train .*)$", PAGE, re.MULTILINE))
 
@@ -83,6 +95,28 @@ def test_the_page_shows_a_package_of_three_files() -> None:
     assert set(FILES) == {"cae/__init__.py", "cae/conf/method/cae.yaml", "pyproject.toml"}
     code = [line for line in FILES["cae/__init__.py"].splitlines() if line and "import" not in line]
     assert len(code) <= 32
+
+
+def test_a_step_with_noise_and_a_fit_of_all_images_are_as_the_page_writes_them() -> None:
+    known = {
+        "torch": torch,
+        "dataclass": dataclass,
+        "Step": Step,
+        "Images": Images,
+        "ImageBatches": ImageBatches,
+    }
+    known |= {"Shard": Shard, "Rngs": Rngs}
+    others = [block for block in PYTHON if block not in FILES.values()]
+    for block in others:
+        exec(block, known)
+    assert {"make_step", "fit"} <= known.keys()
+    images, shard = torch.rand(6, 1, 16, 16), Shard(6)
+    method = Method(name="page", scorer=RawPixels(image_size=16, channels=1))
+    step = known["make_step"](method, images, shard, lambda purpose: RowRng(make_rng("cpu", purpose), shard))
+    assert torch.equal(step.images, images)
+    assert (step.noisy - images).std().item() == pytest.approx(0.1, rel=0.1)
+    known["fit"](method.scorer, images.split(4))
+    assert torch.equal(method.scorer.rows, images.flatten(1))
 
 
 def test_it_learns(run: Path) -> None:
