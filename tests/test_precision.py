@@ -258,7 +258,7 @@ def test_autocast_moves_no_bit_of_a_view(channels: int) -> None:
     def seen() -> list[Tensor]:
         return [
             views.plain(images),
-            views.ensemble(images, 1, seed=0),
+            views.drawn(images, views.scoring_draw(1, seed=0)),
             views.training(images, RowRng(make_rng("cpu", 0))),
             change(images, RowRng(make_rng("cpu", 0))),
         ]

@@ -88,7 +88,8 @@ class NearestNeighbours(Scorer):
         self.banks = nn.ModuleDict({form: MemoryBank() for form in self.forms})
         self.primary = primary + SUFFIX[self.forms[-1]]
         self.parts = tuple(part + SUFFIX[form] for form in self.forms for part in PARTS)
-        self.ensemble = ensemble
+        # Drawn here once: neither a chunk of images nor an export's trace has to draw them again.
+        self.draws = tuple(views.scoring_draw(draw, seed) for draw in range(ensemble))
         self.chunk = chunk
         self.recalibrate_batch_norm = recalibrate_batch_norm
 
@@ -137,8 +138,7 @@ class NearestNeighbours(Scorer):
 
     def check_export(self, format_name: str) -> None:
         super().check_export(format_name)
-        draws = range(self.ensemble) if self.forms[-1] == "ensemble" else ()
-        blurs = any(self.views.scoring_draw(draw, self.seed).blurs for draw in draws)
+        blurs = any(draw.blurs for draw in self.draws)
         if format_name == "onnx" and blurs and self.views.scoring_augment.blurs(self.image_size):
             raise UserError(
                 "format=onnx: the exporter cannot write views that are blurred each in its way; format=torch "
@@ -217,8 +217,8 @@ class NearestNeighbours(Scorer):
         if form == "plain":
             yield self.views.plain(images)
         else:
-            for draw in range(self.ensemble):
-                yield self.views.ensemble(images, draw, self.seed)
+            for draw in self.draws:
+                yield self.views.drawn(images, draw)
 
     def _recalibrate(self, normal: ImageBatches) -> None:
         """Set F's running statistics to their averages over the images as the primary score sees them."""

@@ -34,9 +34,9 @@ class ShiftedViews:
     Args:
         shifts: the shifts S.
         augment: the augmentation T.
-        scoring_crop_scale: the fixed area of T's crop in `ensemble`, as a fraction of the image's; 0.54 in
-            CSI's released settings.
-        first_draw: what draw 0 of `ensemble` is: the middle of T ("centre") or a draw like all others
+        scoring_crop_scale: the fixed area of T's crop in `scoring_draw`, as a fraction of the image's; 0.54
+            in CSI's released settings.
+        first_draw: what draw 0 of `scoring_draw` is: the middle of T ("centre") or a draw like all others
             ("random").
     """
 
@@ -75,15 +75,6 @@ class ShiftedViews:
         """The shifts alone: [B, ...] -> [K*B, ...], shift-major."""
         return self.shifts(images)
 
-    def ensemble(self, images: Images, draw: int, seed: int) -> Views:
-        """Draw number `draw` of the scoring ensemble: [B, ...] -> [K*B, ...], shift-major.
-
-        Every image is treated alike, so that a view depends neither on the rest of the batch nor on the
-        device. (CSI's released code draws per image from one seed, so that its scores depend on an image's
-        place in the batch.)
-        """
-        return self.drawn(images, self.scoring_draw(draw, seed))
-
     def scoring_draw(self, draw: int, seed: int) -> ScoringDraw:
         """Draw number `draw` of the scoring ensemble, from (seed, draw) alone.
 
@@ -100,7 +91,12 @@ class ShiftedViews:
         return ScoringDraw(flip, draws, bool(draws.blur.any()))
 
     def drawn(self, images: Images, draw: ScoringDraw) -> Views:
-        """`images` under `draw`: [B, ...] -> [K*B, ...], shift-major; every image in the same way."""
+        """`images` under a draw of the scoring ensemble: [B, ...] -> [K*B, ...], shift-major.
+
+        Every image is treated alike, so that a view depends neither on the rest of the batch nor on the
+        device. (CSI's released code draws per image from one seed, so that its scores depend on an image's
+        place in the batch.)
+        """
         batch = images.shape[0]  # len() would fix it in an export
         flip = repeat_rows(draw.flip.to(images.device), batch)
         views = torch.where(per_pixel(flip), self.shifts(images.flip(3)), self.shifts(images))

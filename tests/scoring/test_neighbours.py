@@ -47,7 +47,11 @@ def test_the_ensemble_averages_embeddings_over_its_draws(make_scorer) -> None:
     scorer, images = make_scorer(ensemble=3).eval(), unseen_images()
     embeddings, _ = scorer.embed(images, "ensemble")
     network = scorer.network
-    draws = [network(scorer.views.ensemble(images, r, 0)).embedding.view(4, 9, -1) for r in range(3)]
+    views = scorer.views
+    draws = [
+        network(views.drawn(images, views.scoring_draw(draw, 0))).embedding.view(4, 9, -1)
+        for draw in range(3)
+    ]
     expected = torch.stack(draws).mean(0).transpose(0, 1)
     torch.testing.assert_close(embeddings, expected, rtol=1e-4, atol=1e-5)
 

@@ -17,6 +17,10 @@ def make_views(augment: Augment | None = None) -> ShiftedViews:
     return ShiftedViews(shifts=Rotations(), augment=augment or Augment())
 
 
+def ensemble(views: ShiftedViews, images: torch.Tensor, draw: int, seed: int) -> torch.Tensor:
+    return views.drawn(images, views.scoring_draw(draw, seed))
+
+
 def test_training_views_are_flip_then_shift_for_two_views_in_shift_major_order():
     batch, images = 200, torch.rand(200, 3, 8, 8)
     views = make_views(NEUTRAL).training(images, generator()).view(2, 4, batch, 3, 8, 8)
@@ -68,20 +72,22 @@ def test_plain_views_are_the_shifts_alone():
 def test_scoring_views_of_an_image_do_not_depend_on_the_batch(channels):
     views, images = make_views(Augment(blur=True)), torch.rand(7, channels, 24, 24)
     for draw in range(3):
-        whole = views.ensemble(images, draw, seed=5).unflatten(0, (4, 7))
+        whole = ensemble(views, images, draw, seed=5).unflatten(0, (4, 7))
         for part in ([0], [6], [2, 3, 4], [5, 1], [0, 1, 2, 3, 4, 5]):
-            alone = views.ensemble(images[part], draw, seed=5).unflatten(0, (4, len(part)))
+            alone = ensemble(views, images[part], draw, seed=5).unflatten(0, (4, len(part)))
             torch.testing.assert_close(alone, whole[:, part], atol=1e-6, rtol=0)
 
 
 def test_the_first_scoring_draw_is_the_middle_of_t():
     images = torch.rand(2, 3, 24, 24)
-    views = ShiftedViews(Rotations(), Augment(blur=True), scoring_crop_scale=0.25).ensemble(images, 0, seed=0)
+    views = ensemble(
+        ShiftedViews(Rotations(), Augment(blur=True), scoring_crop_scale=0.25), images, 0, seed=0
+    )
     middle = torch.nn.functional.interpolate(images[:, :, 5:19, 5:19], size=28, mode="bilinear")[
         :, :, 2:26, 2:26
     ]
     torch.testing.assert_close(views, Rotations()(middle), atol=1e-5, rtol=0)
-    assert torch.equal(views, make_views_at(0.25).ensemble(images, 0, seed=1))
+    assert torch.equal(views, ensemble(make_views_at(0.25), images, 0, seed=1))
 
 
 def make_views_at(scale: float) -> ShiftedViews:
@@ -90,7 +96,7 @@ def make_views_at(scale: float) -> ShiftedViews:
 
 def test_scoring_views_take_one_transformation_per_shift():
     image, other = torch.rand(2, 3, 24, 24)
-    views = make_views().ensemble(torch.stack([image, other, image]), draw=1, seed=0).unflatten(0, (4, 3))
+    views = ensemble(make_views(), torch.stack([image, other, image]), draw=1, seed=0).unflatten(0, (4, 3))
     assert torch.equal(views[:, 0], views[:, 2])
     unturned = torch.stack([views[k, 0].rot90(-k, (1, 2)) for k in range(4)])
     assert len(torch.unique(unturned.flatten(1), dim=0)) == 4
@@ -98,8 +104,8 @@ def test_scoring_views_take_one_transformation_per_shift():
 
 def test_scoring_draws_differ_by_number_and_by_seed_and_repeat():
     views, images = make_views(), torch.rand(2, 3, 16, 16)
-    results = [views.ensemble(images, draw, seed) for draw, seed in ((1, 0), (2, 0), (1, 1))]
-    assert torch.equal(views.ensemble(images, 1, 0), results[0])
+    results = [ensemble(views, images, draw, seed) for draw, seed in ((1, 0), (2, 0), (1, 1))]
+    assert torch.equal(ensemble(views, images, 1, 0), results[0])
     for a, b in ((0, 1), (0, 2), (1, 2)):
         assert not torch.equal(results[a], results[b])
 
@@ -110,7 +116,7 @@ def test_scoring_views_flip_half_of_the_shifts():
     views = make_views(NEUTRAL)
     falling = [
         bool(view[0, 0, 0] > view[0, 0, -1])
-        for view in (views.ensemble(ramp, draw, seed=0)[0:1, 0] for draw in range(1, 101))
+        for view in (ensemble(views, ramp, draw, seed=0)[0:1, 0] for draw in range(1, 101))
     ]
     assert 30 < sum(falling) < 70
 
@@ -122,7 +128,7 @@ def test_scoring_crops_have_the_fixed_area():
     images = torch.stack([ramp.expand(side, side), ramp[:, None].expand(side, side)])[:, None]
     views = ShiftedViews(shifts=Rotations(), augment=NEUTRAL, scoring_crop_scale=0.54)
     for draw in range(10):
-        across, down = views.ensemble(images, draw, seed=0)[:2, 0]
+        across, down = ensemble(views, images, draw, seed=0)[:2, 0]
         middle = slice(side // 4, side // 2)
         width = across[:, middle].diff(dim=1).mean().abs() * side
         height = down[middle].diff(dim=0).mean().abs() * side
