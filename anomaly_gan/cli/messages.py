@@ -10,7 +10,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
+from omegaconf.errors import (
+    InterpolationKeyError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+)
 
 from anomaly_gan.cli.installed import config_folder, config_folders
 from anomaly_gan.errors import UserError, nearest
@@ -34,6 +38,10 @@ def explain(error: Exception, command: str, arguments: list[str]) -> str:
         interpolated = isinstance(error, InterpolationToMissingValueError)
         missing = wanted[1] if interpolated and wanted else error.full_key
         return f"{missing} must be given: {missing}=..."
+    absent = re.search(r"Interpolation key '([^']+)'", text)
+    if isinstance(error, InterpolationKeyError) and absent:
+        mine, source = error.full_key, absent[1]
+        return f"{mine} takes its value from {source}, which is not there; give {mine} itself, or null"
     unknown = re.search(r"(?:Could not override|Key) '([^']+)'", text)
     if unknown:
         return no_such_setting(unknown[1], command, arguments)

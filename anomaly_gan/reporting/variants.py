@@ -15,6 +15,10 @@ SAME_KIND_GROUPS = {"paths", "logger", "callbacks", "hydra", "trainer"}
 found for the class, where `batch_size` and `schedule` say what was asked for; what does not change what is
 learned."""
 
+OF_TRAINING = {"width", "batch_size", "schedule"}
+"""Settings, or groups of them, that say nothing of a method without an optimizer: a budget sets them for all.
+The width of what it scores with stands under `scoring`, too."""
+
 
 class Kind(NamedTuple):
     """What a row of a table is about."""
@@ -54,11 +58,13 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def compared(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that make a run of another kind."""
-    settings = flat(config).items()
+    settings = flat(config)
+    learns = settings.get("method.optimizer", "of an older result") is not None
+    groups = SAME_KIND_GROUPS if learns else SAME_KIND_GROUPS | OF_TRAINING
     return {
         name: value
-        for name, value in settings
-        if name not in SAME_KIND and name.split(".")[0] not in SAME_KIND_GROUPS
+        for name, value in settings.items()
+        if name not in SAME_KIND and name.split(".")[0] not in groups
     }
 
 

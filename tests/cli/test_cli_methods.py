@@ -138,6 +138,7 @@ def test_the_same_twice_is_one_choice(command) -> None:
             ["method=gem"],
             "there is no such method, and no package is installed that registers it; did you mean geom",
         ),
+        (["~optimizer"], "method.optimizer takes its value from optimizer, which is not there; give method."),
         (["ablation=geom"], "ablation=geom: there is no such ablation; valid: csi, csi_g, full"),
     ],
 )

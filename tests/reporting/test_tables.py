@@ -238,6 +238,15 @@ def test_the_usual_settings_are_found_within_a_method(run: MakeRun, tmp_path: Pa
     assert table.notes == []
 
 
+def test_a_budget_gives_a_method_that_learns_nothing_no_second_row(run: MakeRun, tmp_path: Path) -> None:
+    for seed, images in enumerate((1, 30000)):
+        settings = {"method": {"optimizer": None}, "width": 16, "schedule": {"total_images": images}}
+        run(f"pixels_{seed}", seed=seed, method="raw_pixels", config=settings)
+        run(f"csi_{seed}", seed=seed, config=settings | {"method": {"optimizer": {"rate": 1}}})
+    labels = [row.label for row in only_table(tmp_path).rows]
+    assert labels == ["csi", "csi, schedule.total_images=30000", "raw_pixels"]
+
+
 def test_published_figures_stand_beneath_the_last_row_of_their_method(run: MakeRun, tmp_path: Path) -> None:
     shared = {"dataset": "cifar10", "normal_class": "ship", "classes": list(CIFAR10.class_names)}
     for seed in (0, 1):
