@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -20,6 +20,9 @@ from anomaly_gan.transforms.convert import to_float
 
 WIDTH = {"cpu": 16, "gpu": 64}
 """Of a method's first stage; 64 is every paper's."""
+
+MINUTES_OF = ("run", "training")
+"""What `schedule.minutes` may be the time of: all of a run, or its training alone."""
 
 PICTURES_SECONDS = 6.0
 """What drawing and writing take at the end of a run."""
@@ -49,12 +52,15 @@ def choose_sizes(config: DictConfig) -> list[str]:
     return lines
 
 
-def check_minutes(minutes: Any, processes: int) -> None:
+def check_minutes(schedule: Mapping[str, Any], processes: int) -> None:
     """Refuse a time that is none.
 
     Raises:
-        UserError: it is no number above zero, or several processes are to train.
+        UserError: it is no number above zero, it is not said of what, or several processes are to train.
     """
+    minutes, whole = schedule["minutes"], schedule["minutes_of"]
+    if whole not in MINUTES_OF:
+        raise UserError(f"schedule.minutes_of={whole}: valid: {', '.join(MINUTES_OF)}")
     if minutes is None:
         return
     if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not 0 < minutes < float("inf"):
@@ -72,7 +78,7 @@ def images_in_time(
     make_trainer: Callable[..., pl.Trainer],
     started: float,
 ) -> int:
-    """How many images a training can draw so that all of the run ends after `schedule.minutes`.
+    """How many images a training can draw so that it, or all of the run, ends after `schedule.minutes`.
 
     Some iterations of a detector that is then thrown away, and the scoring of some images, are timed; the
     number is rounded to two digits, so that it can be given by hand to repeat the run.
@@ -91,16 +97,18 @@ def images_in_time(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a detector that has hardly learned anything
         an_iteration, scorer = _time_iterations(config, data, make_trainer)
-        overhead = (1 + len(curve)) * _time_scoring(scorer, data) + PICTURES_SECONDS
-        if network is not None:
-            overhead += _time_generator(scorer, data, network)
-    spent = time.perf_counter() - started
-    left = 60 * config["schedule"]["minutes"] - spent - overhead
+        beside = 0.0
+        if config["schedule"]["minutes_of"] == "run":
+            beside = (1 + len(curve)) * _time_scoring(scorer, data) + PICTURES_SECONDS
+            if network is not None:
+                beside += _time_generator(scorer, data, network)
+            beside += time.perf_counter() - started
+    left = 60 * config["schedule"]["minutes"] - beside
     iterations = _two_digits(left / an_iteration)
     if iterations < 1:
         raise UserError(
-            f"schedule.minutes={config['schedule']['minutes']:g}: reading, timing and scoring alone take "
-            f"{(spent + overhead) / 60:.1f} minutes here; give more"
+            f"schedule.minutes={config['schedule']['minutes']:g}: what comes beside the training takes "
+            f"{beside / 60:.1f} minutes here, a step {an_iteration:.2g} s; give more"
         )
     return iterations * data.batch_size
 

@@ -69,7 +69,7 @@ def _run(plain: dict[str, Any], folder: Path) -> int:
         plain["trainer"] |= dict(zip(("devices", "num_nodes"), started_by, strict=True))
     else:
         processes = make_trainer(plain["trainer"], logger=False).world_size
-    check_minutes(plain["schedule"]["minutes"], prod(started_by) if started_by else processes)
+    check_minutes(plain["schedule"], prod(started_by) if started_by else processes)
     if processes > 1:
         # Before so many are started.
         build_a(OneClassData, plain["data"], "data", ("data",)).check_processes(processes)
@@ -215,9 +215,10 @@ def _new_method(config: dict[str, Any], data: OneClassData) -> Method:
 
 def _with_images(config: dict[str, Any], total_images: int) -> dict[str, Any]:
     """`config` with that many images to draw, in place of a time: a run that can be repeated."""
+    whole = {"run": "in all", "training": "of training"}[config["schedule"]["minutes_of"]]
     print(
         f"schedule.total_images={total_images}: by timing, for "
-        f"{config['schedule']['minutes']:g} minutes in all"
+        f"{config['schedule']['minutes']:g} minutes {whole}"
     )
     schedule = config["schedule"] | {"total_images": total_images, "minutes": None}
     return config | {"schedule": schedule, "data": config["data"] | {"total_images": total_images}}

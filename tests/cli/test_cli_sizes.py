@@ -92,21 +92,37 @@ def test_a_run_sized_by_minutes_can_be_repeated_by_its_number_of_images(
 def test_too_few_minutes_are_refused(command) -> None:
     outcome = command("train", "debug=fast", "budget=0.01min")
     assert outcome.code == 2
-    assert "schedule.minutes=0.01: reading, timing and scoring alone take" in outcome.err
+    assert "schedule.minutes=0.01: what comes beside the training takes" in outcome.err
     assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize("minutes", [0, -1, "long", True, float("inf"), float("nan")])
 def test_minutes_that_are_none_are_refused(minutes) -> None:
     with pytest.raises(UserError, match=r"schedule\.minutes"):
-        check_minutes(minutes, 1)
+        check_minutes({"minutes": minutes, "minutes_of": "run"}, 1)
+
+
+def test_what_minutes_are_of_is_checked() -> None:
+    with pytest.raises(UserError, match=r"schedule\.minutes_of=day: valid: run, training"):
+        check_minutes({"minutes": None, "minutes_of": "day"}, 1)
 
 
 def test_minutes_are_for_one_process() -> None:
-    check_minutes(None, 2)
-    check_minutes(1.5, 1)
+    check_minutes({"minutes": None, "minutes_of": "run"}, 2)
+    check_minutes({"minutes": 1.5, "minutes_of": "run"}, 1)
     with pytest.raises(UserError, match="one process"):
-        check_minutes(1, 2)
+        check_minutes({"minutes": 1, "minutes_of": "training"}, 2)
+
+
+def test_minutes_of_training_leave_out_what_comes_beside_it(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = sizes._time_iterations
+    monkeypatch.setattr(sizes, "_time_iterations", lambda *a: (1.0, timed(*a)[1]))
+    monkeypatch.setattr(sizes, "_time_scoring", lambda *_: 3600.0)
+    refused = command("train", "debug=fast", "budget=0.1min")
+    assert refused.code == 2
+    outcome = command("train", "debug=fast", "budget=0.1min", "schedule.minutes_of=training", "batch_size=8")
+    assert outcome.code == 0, outcome.err
+    assert "schedule.total_images=48: by timing, for 0.1 minutes of training" in outcome.out  # six steps
 
 
 @pytest.mark.parametrize(("value", "rounded"), [(0.5, 0), (7.9, 7), (99.9, 99), (101.0, 100), (1987.0, 1900)])
