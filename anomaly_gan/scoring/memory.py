@@ -27,7 +27,7 @@ class MemoryBank(nn.Module):
         Raises:
             RuntimeError: nothing is; `Scorer.fit` comes first.
         """
-        bank = Bank(*(self.get_buffer(name) for name in Bank._fields))
+        bank = Bank(*(getattr(self, name) for name in Bank._fields))
         if len(bank.unit) == 0:
             raise RuntimeError("the memory bank is empty: call fit before scoring")
         return bank

@@ -1,7 +1,7 @@
 """The scores of the paper and of CSI: nearest normal images in the features of F, under every shift."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import torch
@@ -15,6 +15,8 @@ from anomaly_gan.networks.modes import batch_norms, recalibrating
 from anomaly_gan.networks.synthesis import Synthesis
 from anomaly_gan.randomness import RowRng, make_rng
 from anomaly_gan.scoring.base import Attribution, Neighbours, Precision, Scorer
+from anomaly_gan.scoring.embedding import Embedded, embed
+from anomaly_gan.scoring.hellinger import roots, squared_distance
 from anomaly_gan.scoring.memory import MemoryBank
 from anomaly_gan.scoring.scores import (
     PARTS,
@@ -27,10 +29,13 @@ from anomaly_gan.scoring.scores import (
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.transforms.shifts import Views
 from anomaly_gan.transforms.views import ShiftedViews
-from anomaly_gan.types import ImageBatches, Images, Latents, RawImages, Scores, ShiftedEmbeddings, ShiftLogits
+from anomaly_gan.types import ImageBatches, Images, Latents, RawImages, Scores
 
 SUFFIX = {"plain": "", "ensemble": "_ens"}
 """What the names of a form's scores end in."""
+
+HELLINGER, OF_ALL_FORMS = "hellinger", "hellinger_all"
+"""The score of the penultimate features, and its mean over the forms."""
 
 BANK_ROWS = 4
 """Rows of the bank compared at a time, for each view that goes through F at a time: a row is small."""
@@ -40,7 +45,8 @@ class NearestNeighbours(Scorer):
     """F, a bank of the normal images' embeddings, and G and E where they were trained.
 
     Scores come in two forms: from the shifted image alone (eq. 11's M: `paper`, `csi` and their parts), and,
-    where `ensemble` > 0, from embeddings averaged over that many draws of T (M_ens: `paper_ens`, ...).
+    where `ensemble` > 0, from embeddings averaged over that many draws of T (M_ens: `paper_ens`, ...). Where
+    the Hellinger distance ranks, it does so as the mean over both: `hellinger_all`.
 
     Args:
         image_size, channels, precision: see `Scorer`.
@@ -48,7 +54,8 @@ class NearestNeighbours(Scorer):
         networks: what E and G are made of.
         views: shifts and augmentation.
         seed: of the ensemble's draws.
-        primary: which score ranks; the ensemble's where it runs.
+        primary: which score ranks; that of the ensemble where it runs, of `hellinger` the mean over both.
+            Hellinger distances need a bank of their own, which is made where they rank.
         ensemble: R, draws of T a score averages over; 0 for none.
         chunk: views that go through F, and a quarter of the bank rows that are compared, at a time;
             sets the memory.
@@ -66,7 +73,7 @@ class NearestNeighbours(Scorer):
         networks: Family,
         views: ShiftedViews,
         seed: int,
-        primary: Literal["paper", "csi"],
+        primary: Literal["paper", "csi", "hellinger"],
         ensemble: int,
         chunk: int,
         precision: Precision,
@@ -86,7 +93,12 @@ class NearestNeighbours(Scorer):
         self.seed = seed
         self.forms: tuple[str, ...] = ("plain", "ensemble") if ensemble > 0 else ("plain",)
         self.banks = nn.ModuleDict({form: MemoryBank() for form in self.forms})
+        self.hellinger = primary == HELLINGER
         self.primary = primary + SUFFIX[self.forms[-1]]
+        if self.hellinger:
+            self.register_load_state_dict_post_hook(_check_features_are_remembered)
+            if len(self.forms) > 1:
+                self.primary = OF_ALL_FORMS
         self.parts = tuple(part + SUFFIX[form] for form in self.forms for part in PARTS)
         # Drawn here once: neither a chunk of images nor an export's trace has to draw them again.
         self.draws = tuple(views.scoring_draw(draw, seed) for draw in range(ensemble))
@@ -105,8 +117,9 @@ class NearestNeighbours(Scorer):
         self.eval()
         for form in self.forms:
             embedded = [self.embed(images, form) for images in normal]
-            bank = make_bank(*(gather_unknown(torch.cat(parts)) for parts in zip(*embedded, strict=True)))
-            self._memory(form).fill(bank)
+            found = Embedded(*(gather_unknown(torch.cat(parts)) for parts in zip(*embedded, strict=True)))
+            bank = make_bank(found.embeddings, found.logits)
+            self._memory(form).fill(bank._replace(roots=roots(found.penultimate)) if self.hellinger else bank)
             weak = (bank.mean_logit < SMALLEST_MEAN_SHIFT_LOGIT).nonzero().flatten().tolist()
             if weak:
                 warnings.warn(
@@ -118,23 +131,35 @@ class NearestNeighbours(Scorer):
     @torch.inference_mode()
     def scores(self, images: Images) -> dict[str, Scores]:
         self.eval()
-        found: dict[str, Scores] = {}
-        for form in self.forms:
-            embedded = self.embed(images, form)
-            of_form = anomaly_scores(*embedded, self._memory(form).bank, BANK_ROWS * self.chunk)
-            found |= {name + SUFFIX[form]: value for name, value in of_form.items()}
-        return found
+        embedded = {form: self.embed(images, form) for form in self.forms}
+        return self._scores_of(embedded, BANK_ROWS * self.chunk)
 
     def forward(self, images: RawImages) -> Scores:
         """The same without the loops over parts of the batch and of the bank: the primary score of [B].
 
         Memory beyond that of F: some 12 bytes for each pair of an image and a row of the bank.
         """
-        form = self.forms[-1]
+        seen, shifts = to_float(images), self.views.shifts.count
         with self.autocast(self.device):
-            embedded = embed(self.network, self._draws(to_float(images), form), self.views.shifts.count)
-        bank = self._memory(form).bank
-        return anomaly_scores(*embedded, bank, len(bank.unit))[self.primary.removesuffix(SUFFIX[form])]
+            embedded = {
+                form: embed(self.network, self._draws(seen, form), shifts) for form in self.primary_forms
+            }
+        return self._scores_of(embedded, len(self._memory(self.forms[-1]).bank.unit))[self.primary]
+
+    def _scores_of(self, embedded: Mapping[str, Embedded], rows: int) -> dict[str, Scores]:
+        """All scores of images from what F says of them in each form, `rows` of the bank at a time."""
+        found: dict[str, Scores] = {}
+        for form, seen in embedded.items():
+            bank = self._memory(form).bank
+            of_form = anomaly_scores(seen.embeddings, seen.logits, bank, rows)
+            if bank.roots is not None:
+                of_form[HELLINGER] = squared_distance(roots(seen.penultimate), bank.roots, rows).mean(dim=1)
+            found |= {name + SUFFIX[form]: value for name, value in of_form.items()}
+        if self.primary == OF_ALL_FORMS:
+            found[OF_ALL_FORMS] = torch.stack([found[HELLINGER + SUFFIX[form]] for form in embedded]).mean(
+                dim=0
+            )
+        return found
 
     def check_export(self, format_name: str) -> None:
         super().check_export(format_name)
@@ -148,9 +173,11 @@ class NearestNeighbours(Scorer):
     @torch.inference_mode()
     def attribution(self, images: Images, neighbours: int) -> Attribution:
         self.eval()
+        if self.hellinger:
+            return self._attribution_of_hellinger(images, neighbours)
         form = self.forms[-1]
         bank, chunk = self._memory(form).bank, BANK_ROWS * self.chunk
-        embeddings, logits = self.embed(images, form)
+        embeddings, logits, _ = self.embed(images, form)
         found = contributions(embeddings, logits, bank, chunk)
         name = self.primary.removesuffix(SUFFIX[form])
         parts = ("contrastive", "shift") if name == "csi" else (name,)
@@ -164,8 +191,27 @@ class NearestNeighbours(Scorer):
             Neighbours(*most_similar(embeddings, bank.unit, count, chunk), "cosine"),
         )
 
+    def _attribution_of_hellinger(self, images: Images, neighbours: int) -> Attribution:
+        banks = [self._memory(form).bank.roots for form in self.forms]
+        rows = torch.cat([bank for bank in banks if bank is not None], dim=1)  # [N, forms*K, P]
+        queries = torch.cat([roots(self.embed(images, form).penultimate) for form in self.forms], dim=1)
+        chunk, shifts = BANK_ROWS * self.chunk, self.views.shifts.count
+        per_view = squared_distance(queries, rows, chunk) / queries.shape[1]
+        per_shift = per_view.unflatten(1, (-1, shifts)).sum(dim=1)
+        nearest = most_similar(queries, rows, min(neighbours, len(rows)), chunk)
+        return Attribution(
+            {HELLINGER: per_shift},
+            {HELLINGER: torch.zeros_like(per_shift[0])},
+            Neighbours(*nearest, "Bhattacharyya coefficient"),
+        )
+
+    @property
+    def primary_forms(self) -> tuple[str, ...]:
+        """The forms that the primary score is made of."""
+        return self.forms if self.hellinger else self.forms[-1:]
+
     def keep_primary_alone(self) -> None:
-        self.forms = self.forms[-1:]
+        self.forms = self.primary_forms
         self.banks = nn.ModuleDict({form: self.banks[form] for form in self.forms})
         self.synthesis.fill(None, None, None)
 
@@ -192,16 +238,15 @@ class NearestNeighbours(Scorer):
         self.eval()
         return self.synthesis.reconstruct(images)
 
-    def embed(self, images: Images, form: str) -> tuple[ShiftedEmbeddings, ShiftLogits]:
-        """Embeddings [B, K, D] and own-shift logits [B, K] of `images`, averaged over the form's draws."""
+    def embed(self, images: Images, form: str) -> Embedded:
+        """What F says of `images`, averaged over the form's draws."""
         shifts = self.views.shifts.count
         with self.autocast(self.device):
             parts = [
                 embed(self.network, self._draws(part, form), shifts)
                 for part in images.split(self._images_at_a_time)
             ]
-        embeddings, logits = zip(*parts, strict=True)
-        return torch.cat(embeddings), torch.cat(logits)
+        return Embedded(*map(torch.cat, zip(*parts, strict=True)))
 
     def _memory(self, form: str) -> MemoryBank:
         memory = self.banks[form]
@@ -239,19 +284,10 @@ class NearestNeighbours(Scorer):
             average_(statistics)
 
 
-def embed(network: nn.Module, draws: Iterable[Views], shifts: int) -> tuple[ShiftedEmbeddings, ShiftLogits]:
-    """What F says of B images, averaged over draws of their views.
-
-    Args:
-        network: F.
-        draws: of each, the views [K*B, C, H, W], shift-major; at least one.
-        shifts: K.
-
-    Returns:
-        Embeddings [B, K, D], not normalised, and own-shift logits [B, K].
-    """
-    seen = [network(views) for views in draws]
-    embeddings = torch.stack([features.embedding for features in seen]).mean(dim=0)  # [K*B, D]
-    logits = torch.stack([features.shift_logits for features in seen]).mean(dim=0)  # [K*B, K]
-    by_shift = logits.unflatten(0, (shifts, -1))
-    return embeddings.unflatten(0, (shifts, -1)).transpose(0, 1), by_shift.diagonal(dim1=0, dim2=2)
+def _check_features_are_remembered(scorer: nn.Module, _: object) -> None:
+    for memory in scorer.get_submodule("banks").children():
+        if memory.get_buffer("unit").numel() and getattr(memory, "roots") is None:  # noqa: B009
+            raise UserError(
+                "primary=hellinger: made for another score, the file keeps no features to compare; train "
+                "with score=hellinger"
+            )

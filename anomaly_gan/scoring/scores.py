@@ -14,7 +14,7 @@ from anomaly_gan.precision import in_full_precision
 from anomaly_gan.types import BankRows, Scores, ShiftedEmbeddings, ShiftLogits
 
 SCORES = ("paper", "csi")
-"""The scores that can rank."""
+"""Those of the two papers."""
 PARTS = ("contrastive", "shift", "cosine")
 """What the scores are made of, reported beside them."""
 
@@ -32,6 +32,8 @@ class Bank(NamedTuple):
     """Per shift, the mean length of their embeddings. [K]"""
     mean_logit: Float[Tensor, " shifts"]
     """Per shift, the mean of their logits for that shift. [K]"""
+    roots: BankRows | None = None
+    """Of their penultimate features (`scoring.hellinger`), where that score ranks. [N, K, P]"""
 
 
 @in_full_precision

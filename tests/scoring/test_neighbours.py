@@ -35,7 +35,7 @@ def test_without_an_ensemble_there_are_no_ensemble_scores(make_scorer) -> None:
 
 def test_embeddings_and_logits_belong_to_their_own_image_and_shift(make_scorer) -> None:
     scorer, images = make_scorer().eval(), unseen_images()
-    embeddings, logits = scorer.embed(images, "plain")
+    embeddings, logits, _ = scorer.embed(images, "plain")
     for i, image in enumerate(images):
         for k in range(4):
             features = scorer.network(image.rot90(k, (1, 2))[None])
@@ -45,7 +45,7 @@ def test_embeddings_and_logits_belong_to_their_own_image_and_shift(make_scorer) 
 
 def test_the_ensemble_averages_embeddings_over_its_draws(make_scorer) -> None:
     scorer, images = make_scorer(ensemble=3).eval(), unseen_images()
-    embeddings, _ = scorer.embed(images, "ensemble")
+    embeddings = scorer.embed(images, "ensemble").embeddings
     network = scorer.network
     views = scorer.views
     draws = [
