@@ -1,6 +1,6 @@
-"""F: ResNet-18 with a projection head and a shift head."""
+"""F: ResNet-18, or a plain network for CPUs, with a projection head and a shift head."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -23,21 +23,32 @@ class Features(NamedTuple):
     shift_logits: Float[Tensor, "batch shifts"]
     """One logit per shift S_1..S_K. [B, K]"""
     penultimate: Float[Tensor, "batch feature"]
-    """Averaged last feature map. [B, 8 * width]"""
+    """Averaged last feature map, at least 0. [B, 8 * width], of `vgg7` [B, 16 * width]"""
+
+
+Body = Literal["resnet18", "vgg7"]
+"""What F's feature map is made by."""
 
 
 class FeatureExtractor(nn.Module):
-    """ResNet-18 (He et al., 2016) with CSI's two heads.
+    """A convolutional network with CSI's two heads.
 
-    Images of at most 32 pixels meet a 3x3 stride-1 stem without pooling (CSI, SimCLR); larger ones the
-    original 7x7 stride-2 stem with max-pooling. At width 64 and 32 pixels: 11.5 million parameters.
+    `resnet18` (He et al., 2016) is the paper's. Images of at most 32 pixels meet a 3x3 stride-1 stem without
+    pooling (CSI, SimCLR); larger ones the original 7x7 stride-2 stem with max-pooling. At width 64 and 32
+    pixels: 11.5 million parameters.
+
+    `vgg7` is six 3x3 convolutions after the stem, in three stages of 4, 8 and 16 times the width, of which
+    each begins with a convolution, 2x2 max-pooling and batch norm (after VGG, Simonyan & Zisserman, 2015).
+    It halves the resolution at once and has no residual sums, so that of a CPU's time most goes into
+    products of matrices. Images of more than 32 pixels meet a 7x7 stride-2 stem.
 
     Args:
         image_size: side of the images, pixels.
         channels: 1 or 3.
-        width: channels of the first stage, a multiple of 8; 64 is the paper's, 16 the CPU size.
+        width: channels of the first feature map, a multiple of 8; 64 is the paper's, 16 the CPU size.
         shifts: K, the number of shifts to tell apart.
         embedding_size: outputs of the projection head.
+        body: which of the two.
 
     Raises:
         UserError: another width. With 4 channels, the backward pass of channels_last convolutions in torch
@@ -45,30 +56,20 @@ class FeatureExtractor(nn.Module):
     """
 
     def __init__(
-        self, image_size: int, channels: int, width: int = 64, shifts: int = 4, embedding_size: int = 128
+        self,
+        image_size: int,
+        channels: int,
+        width: int = 64,
+        shifts: int = 4,
+        embedding_size: int = 128,
+        body: Body = "resnet18",
     ):
         if width < 8 or width % 8:
             raise UserError(f"width={width}: give a multiple of 8: 64 is the paper's, 16 fits a CPU")
         super().__init__()
-        stem: list[nn.Module] = [
-            nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False)
-            if image_size <= LARGEST_SMALL_IMAGE
-            else nn.Conv2d(channels, width, kernel_size=7, stride=2, padding=3, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-        ]
-        if image_size > LARGEST_SMALL_IMAGE:
-            stem.append(nn.MaxPool2d(kernel_size=3, stride=2, padding=1))
-        self.body = nn.Sequential(
-            *stem,
-            _stage(width, width, stride=1),
-            _stage(width, 2 * width, stride=2),
-            _stage(2 * width, 4 * width, stride=2),
-            _stage(4 * width, 8 * width, stride=2),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-        )
-        features = 8 * width
+        large = image_size > LARGEST_SMALL_IMAGE
+        layers, features = (_resnet18 if body == "resnet18" else _vgg7)(channels, width, large)
+        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.projection_head = nn.Sequential(
             nn.Linear(features, features), nn.ReLU(inplace=True), nn.Linear(features, embedding_size)
         )
@@ -83,6 +84,44 @@ class FeatureExtractor(nn.Module):
     def _heads(self, penultimate: Float[Tensor, "batch feature"]) -> Features:
         """They cost next to nothing, and scores are made of what they say: never in half precision."""
         return Features(self.projection_head(penultimate), self.shift_head(penultimate), penultimate)
+
+
+def _resnet18(channels: int, width: int, large: bool) -> tuple[list[nn.Module], int]:
+    """Layers up to the last feature map, and its channels."""
+    layers = [_stem(channels, width, large, bias=False), *_normalised(width)]
+    if large:
+        layers.append(nn.MaxPool2d(kernel_size=3, stride=2, padding=1))
+    layers += [
+        _stage(width, width, stride=1),
+        _stage(width, 2 * width, stride=2),
+        _stage(2 * width, 4 * width, stride=2),
+        _stage(4 * width, 8 * width, stride=2),
+    ]
+    return layers, 8 * width
+
+
+def _vgg7(channels: int, width: int, large: bool) -> tuple[list[nn.Module], int]:
+    """Layers up to the last feature map, and its channels."""
+    layers, inputs = [_stem(channels, width, large, bias=True), nn.ReLU(inplace=True)], width
+    for outputs in (4 * width, 8 * width, 16 * width):
+        layers += [_convolution(inputs, outputs), nn.MaxPool2d(2), *_normalised(outputs)]
+        layers += [_convolution(outputs, outputs), *_normalised(outputs)]
+        inputs = outputs
+    return layers, inputs
+
+
+def _stem(channels: int, width: int, large: bool, bias: bool) -> nn.Module:
+    if large:
+        return nn.Conv2d(channels, width, kernel_size=7, stride=2, padding=3, bias=bias)
+    return nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=bias)
+
+
+def _convolution(inputs: int, outputs: int) -> nn.Module:
+    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+
+
+def _normalised(channels: int) -> list[nn.Module]:
+    return [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
 
 
 def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:

@@ -10,7 +10,7 @@ from torch import nn
 from anomaly_gan.distributed import average_, gather_unknown, world_size
 from anomaly_gan.errors import UserError
 from anomaly_gan.networks.autoencoders import Family
-from anomaly_gan.networks.feature_extractor import FeatureExtractor
+from anomaly_gan.networks.feature_extractor import Body, FeatureExtractor
 from anomaly_gan.networks.modes import batch_norms, recalibrating
 from anomaly_gan.networks.synthesis import Synthesis
 from anomaly_gan.randomness import RowRng, make_rng
@@ -50,7 +50,7 @@ class NearestNeighbours(Scorer):
 
     Args:
         image_size, channels, precision: see `Scorer`.
-        width, embedding_size: of F.
+        width, embedding_size, body: of F.
         networks: what E and G are made of.
         views: shifts and augmentation.
         seed: of the ensemble's draws.
@@ -78,6 +78,7 @@ class NearestNeighbours(Scorer):
         chunk: int,
         precision: Precision,
         recalibrate_batch_norm: bool,
+        body: Body = "resnet18",
     ):
         for key, value, smallest in (
             ("scoring.ensemble", ensemble, 0),
@@ -87,7 +88,8 @@ class NearestNeighbours(Scorer):
             if value < smallest:
                 raise UserError(f"{key}={value} must be at least {smallest}")
         super().__init__(image_size=image_size, channels=channels, precision=precision)
-        self.network = FeatureExtractor(image_size, channels, width, views.shifts.count, embedding_size)
+        shifts = views.shifts.count
+        self.network = FeatureExtractor(image_size, channels, width, shifts, embedding_size, body)
         self.synthesis = Synthesis(networks, image_size, channels)
         self.views = views
         self.seed = seed

@@ -6,18 +6,22 @@ import pytest
 import torch
 from torch import nn
 
-from anomaly_gan.networks.feature_extractor import FeatureExtractor
+from anomaly_gan.networks.feature_extractor import Body, FeatureExtractor
 from anomaly_gan.networks.modes import frozen
 
 
 @pytest.mark.parametrize("image_size", [16, 32, 64, 128])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_f_gives_embedding_shift_logits_and_penultimate(image_size: int, channels: int) -> None:
-    network = FeatureExtractor(image_size, channels, width=8, shifts=4, embedding_size=10)
+@pytest.mark.parametrize(("body", "penultimate"), [("resnet18", 64), ("vgg7", 128)])
+def test_f_gives_embedding_shift_logits_and_penultimate(
+    image_size: int, channels: int, body: Body, penultimate: int
+) -> None:
+    network = FeatureExtractor(image_size, channels, width=8, shifts=4, embedding_size=10, body=body)
     features = network(torch.rand(3, channels, image_size, image_size))
     assert features.embedding.shape == (3, 10)
     assert features.shift_logits.shape == (3, 4)
-    assert features.penultimate.shape == (3, 64)
+    assert features.penultimate.shape == (3, penultimate)
+    assert (features.penultimate >= 0).all()
 
 
 def test_f_at_the_papers_size_has_the_documented_heads_and_parameters() -> None:
@@ -57,6 +61,17 @@ def test_f_keeps_the_resolution_of_small_images_until_the_second_stage() -> None
         layer.register_forward_hook(lambda _, __, output: sizes.append(output.shape[-1]))
     network(torch.rand(2, 3, 32, 32))
     assert sizes[:7] == [32, 32, 32, 32, 16, 8, 4]
+
+
+def test_the_plain_f_halves_the_resolution_three_times_and_widens() -> None:
+    network = FeatureExtractor(32, 3, width=16, body="vgg7")
+    maps = []
+    for layer in network.body:
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+            layer.register_forward_hook(lambda _, __, output: maps.append(tuple(output.shape[1:3])))
+    network(torch.rand(2, 3, 32, 32))
+    stages = [[(64, 32), (64, 16), (64, 16)], [(128, 16), (128, 8), (128, 8)], [(256, 8), (256, 4), (256, 4)]]
+    assert maps == [(16, 32), *stages[0], *stages[1], *stages[2]]
 
 
 def test_a_frozen_network_stays_bit_for_bit_but_passes_gradients() -> None:
