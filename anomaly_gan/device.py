@@ -21,17 +21,27 @@ def choose(name: str) -> torch.device:
 
 
 def choose_precision(precision: Any, accelerator: str) -> str:
-    """What `precision` (a name of Lightning's, or auto) means on `accelerator`.
+    """What `precision` (a name of Lightning's, auto or fastest) means on `accelerator`.
 
-    auto: bfloat16 where there is a GPU that computes in it, else float32, so that figures from a CPU are the
-    same on every CPU.
+    Both words mean bfloat16 on a GPU that computes in it, and float32 where nothing does. On a CPU that
+    computes in bfloat16 `fastest` takes it, while auto stays with float32, so that figures are the same on
+    every CPU.
 
     Raises:
         UserError: float16, whose loss scaler serves one optimizer, not one a network.
     """
     if str(precision).startswith("16"):
         raise UserError(f"trainer.precision={precision} cannot be used here; give bf16-mixed or 32-true")
-    if precision != "auto":
+    if precision not in ("auto", "fastest"):
         return str(precision)
     on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+    half = torch.cuda.is_bf16_supported() if on_gpu else precision == "fastest" and cpu_computes_in_bf16()
+    return "bf16-mixed" if half else "32-true"
+
+
+def cpu_computes_in_bf16() -> bool:
+    """Whether this processor has instructions for products in bfloat16, as far as torch can tell."""
+    capabilities: dict[str, Any] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # not there before torch 2.10
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -137,6 +137,23 @@ def test_precision_is_float32_where_nothing_is_said_on_a_cpu(
     assert choose_precision(precision, accelerator) == meant
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "meant"),
+    [({"avx512_bf16": True}, "bf16-mixed"), ({"amx_bf16": True}, "bf16-mixed"), ({"avx2": True}, "32-true")],
+)
+def test_the_fastest_precision_is_bf16_where_the_processor_computes_in_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], meant: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert choose_precision("fastest", "cpu") == meant
+    assert choose_precision("auto", "cpu") == "32-true"
+
+
+def test_the_fastest_precision_is_float32_where_torch_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert choose_precision("fastest", "cpu") == "32-true"
+
+
 def test_a_slurm_job_of_one_task_can_have_several_processes_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "job"}.items():
         monkeypatch.setenv(name, value)

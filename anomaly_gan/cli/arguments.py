@@ -38,18 +38,14 @@ def overrides(command: str, arguments: list[str]) -> list[str]:
     separate values, each taken so.
     """
     idle = {f"{group}=null" for group, option in groups(command).items() if option is None}  # errors to Hydra
-    given = [argument for argument in arguments if argument not in idle]
+    given = [word for argument in arguments if argument not in idle for word in _time_apart(argument)]
     one = [as_override(argument) for argument in given]
     several = [as_override(argument, sweeps=True) for argument in given]
     return several if several != one and _sweeps(command, arguments) else one
 
 
 def as_override(argument: str, sweeps: bool = False) -> str:
-    """`argument` with the value of a path or name in Hydra's grammar; of a sweep, each of its values.
-
-    A budget of time is the setting that it stands for: budget=10min is schedule.minutes=10.
-    """
-    argument = re.sub(r"^budget=([\d.]+)min$", r"schedule.minutes=\1", argument)
+    """`argument` with the value of a path or name in Hydra's grammar; of a sweep, each of its values."""
     parts = re.fullmatch(r"((?:~|\+{0,2})([\w.]+)=)(.*)", argument, re.DOTALL)
     if parts is None or parts[2] not in TEXTS:
         return argument
@@ -64,6 +60,12 @@ def as_override(argument: str, sweeps: bool = False) -> str:
     if function and function[1] in ("range", "glob", "shuffle", "sort", "tag") and key in NUMBERED:
         return argument
     return start + _pieces(key, value)
+
+
+def _time_apart(argument: str) -> list[str]:
+    """A budget of time as the two arguments that it stands for."""
+    time = re.fullmatch(r"budget=([\d.]+)min", argument)
+    return [argument] if time is None else ["budget=minutes", f"schedule.minutes={time[1]}"]
 
 
 def _pieces(key: str, text: str) -> str:

@@ -39,7 +39,7 @@ def explain(error: Exception, command: str, arguments: list[str]) -> str:
         missing = wanted[1] if interpolated and wanted else error.full_key
         return f"{missing} must be given: {missing}=..."
     absent = re.search(r"Interpolation key '([^']+)'", text)
-    if isinstance(error, InterpolationKeyError) and absent:
+    if isinstance(error, InterpolationKeyError) and absent and not any("${" in word for word in arguments):
         mine, source = error.full_key, absent[1]
         return f"{mine} takes its value from {source}, which is not there; give {mine} itself, or null"
     unknown = re.search(r"(?:Could not override|Key) '([^']+)'", text)

@@ -158,6 +158,7 @@ def test_every_setting_that_holds_a_text_is_a_path_or_name_or_one_of_a_few_words
     words |= {"method.views.first_draw", "callbacks.health.on_collapse", "data.on_corrupt", "data.resize"}
     words |= {"data.superclass_map", "optimizer.decay", "scoring.primary", "scoring.precision"}
     words.add("scoring.shifts.border")
+    words |= {"scoring.body", "schedule.minutes_of"}
     words |= {"trainer.accelerator", "trainer.devices", "trainer.precision"}
     found = set()
     for file in sorted(config_folder().rglob("*.yaml")):
@@ -226,8 +227,3 @@ def test_an_interpolation_that_leads_nowhere_is_told_how_to_be_a_text(command, w
     assert outcome.err.strip().endswith("\\${ for the signs themselves")
     outcome = command("predict", "checkpoint=missing", wrong.replace("$", "\\$"))
     assert outcome.err == f"anomaly-gan: {wrong}: no such file or folder\n"
-
-
-def test_minutes_are_a_setting_for_every_command_that_trains() -> None:
-    assert as_override("budget=10min", sweeps=True) == as_override("budget=10min") == "schedule.minutes=10"
-    assert as_override("budget=fast") == "budget=fast"

@@ -130,7 +130,8 @@ def test_iterations_are_rounded_down_to_two_digits(value: float, rounded: int) -
     assert _two_digits(value) == rounded
 
 
-def test_a_budget_of_time_is_a_setting() -> None:
-    assert overrides("train", ["budget=10min", "data=digits", "budget=fast"]) == [
-        "schedule.minutes=10", "data=digits", "budget=fast",
-    ]  # fmt: skip
+def test_a_budget_of_time_is_what_minutes_are_spent_on_and_how_many() -> None:
+    spent = ["budget=minutes", "schedule.minutes=10"]
+    assert overrides("train", ["budget=10min", "data=digits"]) == [*spent, "data=digits"]
+    assert overrides("train", spent) == spent
+    assert overrides("train", ["budget=fast"]) == ["budget=fast"]
