@@ -1,7 +1,7 @@
 """The scores of the paper and of CSI: nearest normal images in the features of F, under every shift."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -133,35 +133,40 @@ class NearestNeighbours(Scorer):
     @torch.inference_mode()
     def scores(self, images: Images) -> dict[str, Scores]:
         self.eval()
-        embedded = {form: self.embed(images, form) for form in self.forms}
-        return self._scores_of(embedded, BANK_ROWS * self.chunk)
+        found: dict[str, Scores] = {}
+        rows = BANK_ROWS * self.chunk
+        for form in self.forms:
+            seen, bank = self.embed(images, form), self._memory(form).bank
+            of_form = anomaly_scores(seen.embeddings, seen.logits, bank, rows)
+            if bank.roots is not None:
+                of_form[HELLINGER] = self._hellinger(form, seen, rows)
+            found |= {name + SUFFIX[form]: value for name, value in of_form.items()}
+        if self.primary == OF_ALL_FORMS:
+            of_forms = [found[HELLINGER + SUFFIX[form]] for form in self.forms]
+            found[OF_ALL_FORMS] = torch.stack(of_forms).mean(dim=0)
+        return found
 
     def forward(self, images: RawImages) -> Scores:
         """The same without the loops over parts of the batch and of the bank: the primary score of [B].
 
         Memory beyond that of F: some 12 bytes for each pair of an image and a row of the bank.
         """
-        seen, shifts = to_float(images), self.views.shifts.count
-        with self.autocast(self.device):
-            embedded = {
-                form: embed(self.network, self._draws(seen, form), shifts) for form in self.primary_forms
-            }
-        return self._scores_of(embedded, len(self._memory(self.forms[-1]).bank.unit))[self.primary]
+        seen, embedded = to_float(images), {}
+        for form in self.primary_forms:
+            with self.autocast(self.device):
+                embedded[form] = embed(self.network, self._draws(seen, form), self.views.shifts.count)
+        bank = self._memory(self.forms[-1]).bank
+        if self.hellinger:  # nothing that is left over: the file would not be read again
+            of_forms = [self._hellinger(form, seen, len(bank.unit)) for form, seen in embedded.items()]
+            return torch.stack(of_forms).mean(dim=0)
+        ((form, of_form),) = embedded.items()
+        scores = anomaly_scores(of_form.embeddings, of_form.logits, bank, len(bank.unit))
+        return scores[self.primary.removesuffix(SUFFIX[form])]
 
-    def _scores_of(self, embedded: Mapping[str, Embedded], rows: int) -> dict[str, Scores]:
-        """All scores of images from what F says of them in each form, `rows` of the bank at a time."""
-        found: dict[str, Scores] = {}
-        for form, seen in embedded.items():
-            bank = self._memory(form).bank
-            of_form = anomaly_scores(seen.embeddings, seen.logits, bank, rows)
-            if bank.roots is not None:
-                of_form[HELLINGER] = squared_distance(roots(seen.penultimate), bank.roots, rows).mean(dim=1)
-            found |= {name + SUFFIX[form]: value for name, value in of_form.items()}
-        if self.primary == OF_ALL_FORMS:
-            found[OF_ALL_FORMS] = torch.stack([found[HELLINGER + SUFFIX[form]] for form in embedded]).mean(
-                dim=0
-            )
-        return found
+    def _hellinger(self, form: str, seen: Embedded, rows: int) -> Scores:
+        bank = self._memory(form).bank.roots
+        assert bank is not None
+        return squared_distance(roots(seen.penultimate), bank, rows).mean(dim=1)
 
     def check_export(self, format_name: str) -> None:
         super().check_export(format_name)
