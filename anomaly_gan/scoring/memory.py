@@ -5,11 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from anomaly_gan.errors import UserError
 from anomaly_gan.scoring.scores import Bank
 
 
 class MemoryBank(nn.Module):
     """Holds a `Bank` in buffers: empty until `fill` or until a checkpoint is loaded."""
+
+    unit: Tensor
+    roots: Tensor | None
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,3 +42,17 @@ class MemoryBank(nn.Module):
             if prefix + name in state_dict:
                 self.register_buffer(name, torch.empty_like(state_dict[prefix + name]))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def check_features_are_remembered(scorer: nn.Module, _: object) -> None:
+    """After the loading of a state: each bank of `scorer` that holds anything has features, too.
+
+    Raises:
+        UserError: one has none.
+    """
+    for memory in scorer.modules():
+        if isinstance(memory, MemoryBank) and memory.unit.numel() and memory.roots is None:
+            raise UserError(
+                "primary=hellinger: made for another score, the file keeps no features to compare; train "
+                "with score=hellinger"
+            )

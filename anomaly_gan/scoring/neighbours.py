@@ -17,7 +17,7 @@ from anomaly_gan.randomness import RowRng, make_rng
 from anomaly_gan.scoring.base import Attribution, Neighbours, Precision, Scorer
 from anomaly_gan.scoring.embedding import Embedded, embed
 from anomaly_gan.scoring.hellinger import roots, squared_distance
-from anomaly_gan.scoring.memory import MemoryBank
+from anomaly_gan.scoring.memory import MemoryBank, check_features_are_remembered
 from anomaly_gan.scoring.scores import (
     PARTS,
     SMALLEST_MEAN_SHIFT_LOGIT,
@@ -98,7 +98,7 @@ class NearestNeighbours(Scorer):
         self.hellinger = primary == HELLINGER
         self.primary = primary + SUFFIX[self.forms[-1]]
         if self.hellinger:
-            self.register_load_state_dict_post_hook(_check_features_are_remembered)
+            self.register_load_state_dict_post_hook(check_features_are_remembered)
             if len(self.forms) > 1:
                 self.primary = OF_ALL_FORMS
         self.parts = tuple(part + SUFFIX[form] for form in self.forms for part in PARTS)
@@ -118,10 +118,11 @@ class NearestNeighbours(Scorer):
             self._recalibrate(normal)
         self.eval()
         for form in self.forms:
-            embedded = [self.embed(images, form) for images in normal]
-            found = Embedded(*(gather_unknown(torch.cat(parts)) for parts in zip(*embedded, strict=True)))
-            bank = make_bank(found.embeddings, found.logits)
-            self._memory(form).fill(bank._replace(roots=roots(found.penultimate)) if self.hellinger else bank)
+            needed = 3 if self.hellinger else 2  # features are many
+            embedded = [self.embed(images, form)[:needed] for images in normal]
+            rows = [gather_unknown(torch.cat(parts)) for parts in zip(*embedded, strict=True)]
+            bank = make_bank(*rows[:2])
+            self._memory(form).fill(bank._replace(roots=roots(rows[2])) if self.hellinger else bank)
             weak = (bank.mean_logit < SMALLEST_MEAN_SHIFT_LOGIT).nonzero().flatten().tolist()
             if weak:
                 warnings.warn(
@@ -289,12 +290,3 @@ class NearestNeighbours(Scorer):
             for buffer in statistics:
                 buffer *= share
             average_(statistics)
-
-
-def _check_features_are_remembered(scorer: nn.Module, _: object) -> None:
-    for memory in scorer.get_submodule("banks").children():
-        if memory.get_buffer("unit").numel() and getattr(memory, "roots") is None:  # noqa: B009
-            raise UserError(
-                "primary=hellinger: made for another score, the file keeps no features to compare; train "
-                "with score=hellinger"
-            )
