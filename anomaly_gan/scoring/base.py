@@ -23,7 +23,7 @@ class Neighbours(NamedTuple):
     row: Int64[Tensor, "batch neighbours"]
     """Which they are, in the order of `Scorer.fit`."""
     measure: str
-    """What likeness is: "cosine", "distance"."""
+    """What likeness is: "cosine", "overlap", "distance"."""
 
 
 class Attribution(NamedTuple):

@@ -210,7 +210,7 @@ class NearestNeighbours(Scorer):
         return Attribution(
             {HELLINGER: per_shift},
             {HELLINGER: torch.zeros_like(per_shift[0])},
-            Neighbours(*nearest, "Bhattacharyya coefficient"),
+            Neighbours(*nearest, "overlap"),
         )
 
     @property

@@ -205,13 +205,13 @@ def test_its_explanation_adds_up_and_is_drawn(
         }
     if found is not None and found.neighbours is not None:
         nearest = found.neighbours
-        best_first = nearest.likeness.sort(descending=nearest.measure == "cosine").values
+        best_first = nearest.likeness.sort(descending=nearest.measure != "distance").values
         assert torch.equal(nearest.likeness, best_first)
         assert nearest.row.shape == (len(raw), 3)
         assert detector.normal is not None
         itself = scorer.attribution(to_float(detector.normal.thumbnails[:4]), 1).neighbours
         assert itself.row.flatten().tolist() == [0, 1, 2, 3]
-        own = {"cosine": 1.0, "distance": 0.0}[nearest.measure]
+        own = {"cosine": 1.0, "overlap": 1.0, "distance": 0.0}[nearest.measure]
         torch.testing.assert_close(itself.likeness, torch.full((4, 1), own), rtol=0, atol=1e-4)
     threshold = detector.threshold(scorer.primary, None)
     shown = list(explain(scorer, raw[:2], ["one", "two"], threshold, detector.normal, neighbours=3))
