@@ -83,7 +83,7 @@ def test_a_run_sized_by_minutes_can_be_repeated_by_its_number_of_images(
     last = only_run("timed") / "checkpoints" / "last.ckpt"
     on = command(*settings, "budget=2min", "name=on", f"resume={last}")
     assert "had finished its" in on.err, on.err  # the number found before, not one timed anew
-    again = command(*settings, f"schedule.total_images={images}", "name=again")
+    again = command(*settings, "budget=minutes", f"schedule.total_images={images}", "name=again")
     assert again.code == 0, again.err
     scores = [(only_run(name) / "scores.csv").read_text() for name in ("timed", "again")]
     assert scores[0] == scores[1]
