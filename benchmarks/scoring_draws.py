@@ -26,7 +26,8 @@ Views = Callable[[Tensor], Tensor]
 
 def shared(scorer: NearestNeighbours, draw: int) -> Views:
     """Draw number `draw` of the ensemble, for all images alike; number 0 is the middle of T."""
-    return lambda images: scorer.views.ensemble(images, draw, seed=0)
+    one = scorer.views.scoring_draw(draw, seed=0)
+    return lambda images: scorer.views.drawn(images, one)
 
 
 def for_each_image(scorer: NearestNeighbours, seed: int) -> Views:
