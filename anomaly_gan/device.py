@@ -41,7 +41,6 @@ def choose_precision(precision: Any, accelerator: str) -> str:
 
 def cpu_computes_in_bf16() -> bool:
     """Whether this processor has instructions for products in bfloat16, as far as torch can tell."""
-    capabilities: dict[str, Any] = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # not there before torch 2.10
+    tell = getattr(torch.cpu, "get_capabilities", dict)  # an older torch cannot tell
+    capabilities: dict[str, Any] = tell()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
