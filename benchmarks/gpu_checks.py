@@ -8,13 +8,24 @@ Prints what was found as JSON, in the last line.
 import argparse
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from common import DTYPES, fit, median, peak_flops_per_second, prepare, seconds_per_iteration
+from common import (
+    DTYPES,
+    compose_config,
+    count_flops,
+    fit,
+    median,
+    peak_flops_per_second,
+    prepare,
+    seconds_per_iteration,
+    synchronise,
+)
 from torch import Tensor
 
 
@@ -85,6 +96,7 @@ def check_captured(plain: list[str]) -> dict[str, Any]:
     """Ten iterations replayed from graphs against two trainings without."""
     if "trainer.accelerator=cuda" not in plain:
         return {"passed": None, "because": "graphs need a GPU"}
+    plain = [*plain, "optimizer.decay=cosine"]  # a rate that moves, which recorded steps have to follow
     one, again = weights_after(plain, 10), weights_after(plain, 10)
     captured = weights_after([*plain, "trainer.cuda_graphs=true"], 10)
     distances = [float((other - one).norm() / one.norm()) for other in (again, captured)]
@@ -130,19 +142,79 @@ def measure_peaks(plain: list[str]) -> dict[str, Any]:
 
 
 def measure_iterations(plain: list[str]) -> dict[str, Any]:
-    """Whole iterations of csi and full in the modes that a training may choose from."""
+    """Whole iterations in the modes that a training may choose from."""
     on_gpu = "trainer.accelerator=cuda" in plain
     modes = {"bf16": ["trainer.precision=bf16-mixed"]}
     if on_gpu:
         modes["bf16, captured"] = [*modes["bf16"], "trainer.cuda_graphs=true"]
+    return {mode: _iterations([*plain, *settings], on_gpu) for mode, settings in modes.items()}
+
+
+def measure_compiled(plain: list[str]) -> dict[str, Any]:
+    """The same of `csi` alone, compiled, recorded where there is a GPU; the first iterations compile."""
+    on_gpu = "trainer.accelerator=cuda" in plain
+    settings = ["trainer.precision=bf16-mixed", "trainer.compile=true"]
+    graphs = ["trainer.cuda_graphs=true"] if on_gpu else []
+    return _iterations([*plain, *settings, *graphs], on_gpu, ["csi"])
+
+
+RECIPES = {
+    "csi": ["ablation=csi"],
+    "csi, vgg7": ["ablation=csi", "scoring.body=vgg7"],
+    "full": ["ablation=full"],
+}
+
+
+def _iterations(settings: list[str], on_gpu: bool, names: Iterable[str] = RECIPES) -> dict[str, Any]:
+    """Median seconds, and billions of counted FLOPs, of an iteration; N of them where lines run each N-th."""
     found: dict[str, Any] = {}
-    for mode, overrides in modes.items():
-        for name, ablation in (("csi", "csi"), ("full", "full")):
-            given = [*plain, *overrides, f"ablation={ablation}"]
-            warm_up, windows, window = (50, 4, 50) if on_gpu else (5, 2, 5)
-            seconds = seconds_per_iteration(given, warm_up, windows, window)
-            found.setdefault(mode, {})[name] = median(seconds)
+    for name in names:
+        given = [*settings, *RECIPES[name]]
+        warm_up, windows, window = (50, 4, 50) if on_gpu else (5, 2, 5)
+        method, data, config = prepare(given, every := compose_config(given)["method"]["every"])
+        uncounted = config | {"trainer": config["trainer"] | {"compile": False, "cuda_graphs": False}}
+        flops = count_flops(partial(fit, method, data, uncounted)) / every
+        seconds = median(seconds_per_iteration(given, warm_up, windows, window))
+        found[name] = {"seconds": seconds, "gflop": round(flops / 1e9, 1)}
+        found[name]["gflop_per_second"] = round(flops / 1e9 / seconds)
     return found
+
+
+def measure_kernels(plain: list[str]) -> dict[str, Any]:
+    """Where the device's time of ten iterations of `csi` goes: microseconds an iteration, by kernel."""
+    given = [*plain, "ablation=csi", "trainer.precision=bf16-mixed"]
+    method, data, config = prepare(given, 15)
+    profile = Profile(first=5)
+    fit(method, data, config, profile)
+    return profile.by_kernel(iterations=10)
+
+
+class Profile(pl.Callback):
+    """torch's profiler, from iteration `first` on."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        kinds = torch.profiler.ProfilerActivity
+        self.profiler = torch.profiler.profile(activities=[kinds.CPU, kinds.CUDA])
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == self.first:
+            synchronise(pl_module.device)
+            self.profiler.start()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        synchronise(pl_module.device)
+        self.profiler.stop()
+
+    def by_kernel(self, iterations: int) -> dict[str, Any]:
+        """The forty longest: microseconds and calls an iteration."""
+        on_device = torch.autograd.DeviceType.CUDA
+        events = [event for event in self.profiler.key_averages() if event.device_type == on_device]
+        events.sort(key=lambda event: -event.self_device_time_total)
+        return {
+            event.key[:160]: [round(event.self_device_time_total / iterations, 1), event.count / iterations]
+            for event in events[:40]
+        }
 
 
 PARTS: dict[str, Callable[[list[str]], dict[str, Any]]] = {
@@ -152,6 +224,8 @@ PARTS: dict[str, Callable[[list[str]], dict[str, Any]]] = {
     "check captured": check_captured,
     "check resume": check_resume,
     "iterations": measure_iterations,
+    "iterations compiled": measure_compiled,
+    "kernels": measure_kernels,
 }
 
 

@@ -1,17 +1,18 @@
 """Everything worth knowing from one stay on a GPU machine, in one command that needs no network.
 
-    python benchmarks/gpu_protocol.py --minutes 9 --stay 28 --data cifar10-jpeg.tar.xz --out results/gpu
+    python benchmarks/gpu_protocol.py --minutes 9 --data DATA_FOLDER --out results/gpu
 
-Checks (compiled, half-precision and captured steps against plain ones, resuming), then the benchmarks, then
-trainings on CIFAR-10-JPEG, class after class, `csi` and `full`, with the schedule that fits what is left of
-`--stay`. All that is found goes to OUT/CHIP.json as it is found; pictures, weights and data stay in `--work`.
-When the minutes are over, what runs is ended; the same command goes on from there, trainings from their
-checkpoints: calls follow each other while the machine is held, for `--work` goes with it. A part that fails,
-or was cut short twice, is noted and does not stop the others; `--again PART` does it anew.
+The cheapest knowledge comes first: the checks that a training hangs on and the seconds of an iteration. Then
+the trainings of `gpu_trainings.yaml`, in its order, several at a time. Then what takes long to compile, and
+the other benchmarks. No part may take longer than its limit. All that is found goes to OUT/CHIP.json as it
+is found; pictures and weights stay in `--work`. When the minutes are over, what runs is ended; the same
+command goes on from there, trainings from their checkpoints: calls follow each other while the machine is
+held, for `--work` goes with it. A part that fails, takes too long or was cut short twice is noted and does
+not stop the others; `--again PART` does it anew.
 
 A bare machine needs this folder's parent on PYTHONPATH and, beside torch, torchvision and Lightning,
-hydra-core, omegaconf, antlr4-python3-runtime, torch-fidelity, torchmetrics, jaxtyping, matplotlib,
-scikit-learn and tqdm.
+hydra-core, omegaconf, antlr4-python3-runtime, hydra-submitit-launcher, submitit, torch-fidelity,
+torchmetrics, jaxtyping, matplotlib, scikit-learn and tqdm.
 """
 
 import argparse
@@ -20,26 +21,30 @@ import os
 import re
 import subprocess
 import sys
-import tarfile
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import compose_config
 from gpu_checks import PARTS
+from omegaconf import OmegaConf
 
 from anomaly_gan.results import RESULT_FILE, RunResult, machine, versions, write_atomically
 
 HERE = Path(__file__).parent
-CLASSES = (
-    "automobile", "horse", "ship", "truck", "airplane", "bird", "cat", "deer", "dog", "frog",
-)  # fmt: skip
-"""Those whose AUROC rises early come first."""
+
+FIRST = ("iterations", "check captured", "peaks", "check half precision", "check resume", "kernels")
+"""Those parts of `gpu_checks.py` that come before the trainings; the others compile."""
+
+LIMIT = {"iterations": 120, "check compiled": 180, "iterations compiled": 150, "step": 180}
+"""Seconds of a part; of the others `USUAL_LIMIT`."""
+
+USUAL_LIMIT = 75
 
 GRACE = 20
 """Seconds that a call keeps for itself at the end."""
@@ -52,17 +57,18 @@ class Stay:
     path: Path
     deadline: float
     found: dict[str, Any]
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Of `found`, which several trainings write to."""
 
     @classmethod
-    def open(cls, out: Path, minutes: float, stay_minutes: float) -> "Stay":
+    def open(cls, out: Path, minutes: float) -> "Stay":
         chip = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         path = out / f"{re.sub(r'[^A-Za-z0-9]+', '_', chip).lower()}.json"
         out.mkdir(parents=True, exist_ok=True)
         found = json.loads(path.read_text()) if path.exists() else {}
-        found |= {"machine": machine(), "versions": versions(), "stay_minutes": stay_minutes}
+        found |= {"machine": machine(), "versions": versions()}
         for key in ("parts", "runs"):
             found.setdefault(key, {})
-        found.setdefault("seconds_used", 0.0)
         return cls(path, time.monotonic() + 60 * minutes, found)
 
     @property
@@ -70,47 +76,36 @@ class Stay:
         """Seconds of this call."""
         return self.deadline - time.monotonic() - GRACE
 
-    @property
-    def left_of_stay(self) -> float:
-        """Seconds of all calls."""
-        return 60 * self.found["stay_minutes"] - self.found["seconds_used"]
-
-    def keep(self) -> None:
-        write_atomically(self.path, json.dumps(self.found, indent=2) + "\n")
-
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Time inside counts as used, and what was found is kept, whatever happens."""
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self.found["seconds_used"] += time.monotonic() - start
-            self.keep()
+    def keep(self, kind: str, name: str, value: dict[str, Any]) -> None:
+        with self.lock:
+            self.found[kind][name] = value
+            write_atomically(self.path, json.dumps(self.found, indent=2) + "\n")
 
     def part(self, name: str, command: list[str], result: Path | None = None) -> None:
         """Run `command` unless it was done; keep the JSON that it prints last, or writes to `result`."""
         if name in self.found["parts"] or self.left < 30:
             return
-        with self.counted():
-            print(f"{name} ...", flush=True)
-            code, output = run(command, self.left)
-            if code is None:
-                print("  ended: the minutes are over")
-                cut = self.found.setdefault("cut_short", [])
-                if name in cut:  # too long for any call: the others need the time
-                    self.found["parts"][name] = {"failed": ["cut short twice"]}
-                cut.append(name)
-                return
-            words = output.strip().splitlines()
-            try:
-                if code:
-                    raise ValueError(f"exit code {code}")
-                self.found["parts"][name] = json.loads(result.read_text() if result else words[-1])
-            except (ValueError, IndexError, OSError) as error:
-                self.found["parts"][name] = {"failed": [*words[-8:], str(error)]}
-            failed = "failed" in self.found["parts"][name]
-            print(f"  {'failed' if failed else 'done'}; {self.left:.0f} s left", flush=True)
+        print(f"{name} ...", flush=True)
+        limit = LIMIT.get(name, USUAL_LIMIT)
+        code, output = run(command, min(limit, self.left))
+        if code is None:
+            print("  ended: too long")
+            cut = self.found.setdefault("cut_short", [])
+            if name in cut or self.left > 0:
+                self.keep(
+                    "parts", name, {"failed": ["cut short twice" if name in cut else f"over {limit} s"]}
+                )
+            cut.append(name)
+            return
+        words = output.strip().splitlines()
+        try:
+            if code:
+                raise ValueError(f"exit code {code}")
+            self.keep("parts", name, json.loads(result.read_text() if result else words[-1]))
+            print(f"  {json.dumps(self.found['parts'][name])[:300]}; {self.left:.0f} s left", flush=True)
+        except (ValueError, IndexError, OSError) as error:
+            self.keep("parts", name, {"failed": [*words[-8:], str(error)]})
+            print("  failed", *words[-3:], sep="\n  ", flush=True)
 
 
 def run(command: list[str], timeout: float) -> tuple[int | None, str]:
@@ -127,77 +122,41 @@ def run(command: list[str], timeout: float) -> tuple[int | None, str]:
     return process.returncode, output
 
 
-def unpack(data: Path, work: Path) -> Path:
-    """The folder that holds cifar10-jpeg, from a folder or an archive."""
-    if data.is_dir():
-        return data
-    folder = work / "data"
-    if not folder.is_dir():
-        partial = work / "data.partial"
-        with tarfile.open(data) as archive:
-            archive.extractall(partial, filter="data")
-        partial.rename(folder)  # whole or not at all
-    return folder
+def trainings(path: Path, groups: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Name and settings of each training of a file's groups, of all where none is given, in its order."""
+    for group in OmegaConf.load(path).groups:
+        if groups and group.name not in groups:
+            continue
+        for more in group.of:
+            values = [setting.split("=", 1)[1] for setting in more.split()]
+            yield ", ".join([group.name, *values]), f"{group.settings} {more}".split()
 
 
-def mode_of_training(parts: dict[str, Any]) -> tuple[str, dict[str, float]]:
-    """The fastest measured mode that passed its check, and its seconds per iteration by ablation."""
-    measured = parts.get("iterations", {})
-    captured = parts.get("check captured", {}).get("passed")
-    allowed = {m: s for m, s in measured.items() if m == "bf16" or (m == "bf16, captured" and captured)}
-    if not allowed:
-        raise SystemExit("no training: the part 'iterations' has not been measured; see the results")
-    return min(allowed.items(), key=lambda item: item[1]["csi"])
+def graphs_are_right(parts: dict[str, Any]) -> bool:
+    """Whether recorded steps passed their check here."""
+    return bool(parts.get("check captured", {}).get("passed"))
 
 
-def train(stay: Stay, arguments: argparse.Namespace, plain: list[str]) -> None:
-    """Class after class, csi and full, in the schedule that the first call chose."""
-    mode, seconds = mode_of_training(stay.found["parts"])
-    with stay.counted():
-        data = unpack(arguments.data, arguments.work)
-    if "schedule" not in stay.found:
-        each = stay.left_of_stay / len(arguments.classes) - 2 * arguments.evaluation_seconds
-        iterations = max(20, int(each / (seconds["csi"] + seconds["full"])))
-        batch = compose_config(plain)["batch_size"]
-        stay.found["schedule"] = {
-            "mode": mode, "iterations": iterations, "total_images": iterations * batch,
-            "classes": list(arguments.classes),
-        }  # fmt: skip
-        stay.keep()
-    schedule = stay.found["schedule"]
-    for normal_class in schedule["classes"]:
-        for ablation in ("csi", "full"):
-            name = f"{normal_class} {ablation}"
-            if name in stay.found["runs"] or stay.left < 30:
-                continue
-            folder = arguments.work / "runs" / name.replace(" ", "_")
-            overrides = [
-                *plain,
-                "trainer.precision=bf16-mixed",
-                f"trainer.cuda_graphs={str('captured' in schedule['mode']).lower()}",
-                "data=cifar10_jpeg",
-                f"paths.data_dir={data}",
-                f"normal_class={normal_class}",
-                f"ablation={ablation}",
-                f"schedule.total_images={schedule['total_images']}",
-                "data.calibration_fraction=0",
-                "callbacks.checkpoint.every_minutes=1.0",
-                f"hydra.run.dir={folder}",
-                *arguments.override,
-            ]
-            if (folder / "checkpoints" / "last.ckpt").exists():
-                overrides.append(f"resume={folder / 'checkpoints' / 'last.ckpt'}")
-            with stay.counted():
-                print(f"{name}: {schedule['iterations']} iterations ...", flush=True)
-                code, output = run([sys.executable, "-m", "anomaly_gan", "train", *overrides], stay.left)
-                if code is None:
-                    print("  ended: the minutes are over; the next call goes on")
-                elif code or not (folder / RESULT_FILE).exists():
-                    stay.found["runs"][name] = {"failed": output.strip().splitlines()[-8:]}
-                    print("  failed")
-                else:
-                    stay.found["runs"][name] = kept(RunResult.read(folder))
-                    print(f"  {stay.found['runs'][name]['auroc']}", flush=True)
+def train(stay: Stay, name: str, settings: list[str], data: Path, work: Path) -> None:
+    """One training, unless it was done or no time is left; from its checkpoint, if it was ended."""
+    if name in stay.found["runs"] or stay.left < 10:
+        return
+    folder = work / "runs" / re.sub(r"[^A-Za-z0-9.]+", "_", name)
+    common = ["data.calibration_fraction=0", "callbacks.checkpoint.every_minutes=1.0", "resume=auto"]
+    command = [*settings, *common, f"paths.data_dir={data}", f"hydra.run.dir={folder}"]
+    code, output = run([sys.executable, "-m", "anomaly_gan", "train", *command], stay.left)
+    if code is None:
+        print(f"{name}: ended, the minutes are over; the next call goes on")
+    elif code or not (folder / RESULT_FILE).exists():
+        stay.keep("runs", name, {"failed": output.strip().splitlines()[-8:]})
+        print(f"{name}: failed", *output.strip().splitlines()[-4:], sep="\n  ", flush=True)
+    else:
+        result = RunResult.read(folder)
+        stay.keep("runs", name, {"settings": settings} | kept(result))
+        auroc = (result.auroc[result.primary] or 0) * 100
+        print(
+            f"{name}: {auroc:.2f}, trained {result.seconds['train']:.0f} s; {stay.left:.0f} left", flush=True
+        )
 
 
 def kept(result: RunResult) -> dict[str, Any]:
@@ -209,44 +168,53 @@ def kept(result: RunResult) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--minutes", type=float, required=True, help="of this call")
-    parser.add_argument("--stay", type=float, help="minutes of all calls together; else those of this one")
     parser.add_argument("--out", type=Path, required=True, help="folder of the findings")
-    parser.add_argument(
-        "--data", type=Path, help="cifar10-jpeg.tar.xz, or the folder that holds cifar10-jpeg"
-    )
+    parser.add_argument("--data", type=Path, help="folder that holds cifar10-jpeg, FashionMNIST")
     parser.add_argument(
         "--work", type=Path, default=Path(tempfile.gettempdir()) / "gpu_protocol", help="folder of all else"
     )
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--classes", nargs="+", default=CLASSES)
-    parser.add_argument("--only", nargs="+", default=["checks", "benchmarks", "training"])
+    parser.add_argument("--width", type=int, default=64, help="of the checks and benchmarks")
+    parser.add_argument("--trainings", type=Path, default=HERE / "gpu_trainings.yaml")
+    parser.add_argument("--groups", nargs="+", default=[], help="of the trainings; all unless given")
+    parser.add_argument("--workers", type=int, default=4, help="trainings at a time")
+    parser.add_argument("--only", nargs="+", default=["first", "trainings", "benchmarks"])
     parser.add_argument("--again", nargs="+", default=[], metavar="PART", help="parts to be done anew")
     parser.add_argument("--override", nargs="+", default=[], help="settings of the trainings")
-    parser.add_argument(
-        "--evaluation-seconds", type=float, default=60, help="after each training, to plan with"
-    )
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    stay = Stay.open(arguments.out, arguments.minutes, arguments.stay or arguments.minutes)
-    for name in arguments.again:
+    stay = Stay.open(given.out, given.minutes)
+    for name in given.again:
         stay.found["parts"].pop(name, None)
         stay.found["runs"].pop(name, None)
-    wanted = arguments.only
-    for name in PARTS:
-        is_check = name.startswith("check")
-        if ("checks" in wanted) if is_check else ("benchmarks" in wanted or "training" in wanted):
-            part = [str(HERE / "gpu_checks.py"), name, "--width", str(arguments.width)]
-            stay.part(name, [sys.executable, *part])
-    if "benchmarks" in wanted:
+
+    def check(name: str) -> None:
+        command = [sys.executable, str(HERE / "gpu_checks.py"), name, "--width", str(given.width)]
+        stay.part(name, command)
+
+    if "first" in given.only:
+        for name in FIRST:
+            check(name)
+    if "trainings" in given.only:
+        if given.data is None:
+            raise SystemExit("--data, the folder that holds cifar10-jpeg, must be given to train")
+        graphs = ["trainer.cuda_graphs=true"] if graphs_are_right(stay.found["parts"]) else []
+        common = [f"trainer.accelerator={device}", "trainer.precision=bf16-mixed", *graphs]
+        started = []
+        with ThreadPoolExecutor(given.workers) as pool:
+            for name, settings in trainings(given.trainings, given.groups):
+                every = [*common, *settings, *given.override]
+                started.append(pool.submit(train, stay, name, every, given.data, given.work))
+        for training in started:
+            training.result()  # an error of ours is not kept quiet
+    if "benchmarks" in given.only:
+        for name in PARTS:
+            if name not in FIRST:
+                check(name)
         with tempfile.TemporaryDirectory() as folder:
-            for name, script in scripts(device, arguments.width).items():
+            for name, script in scripts(device, given.width).items():
                 result = Path(folder) / "result.json"
                 command = [sys.executable, str(HERE / script[0]), *script[1:], "--json", str(result)]
                 stay.part(name, command, result)
-    if "training" in wanted:
-        if arguments.data is None:
-            raise SystemExit("--data cifar10-jpeg.tar.xz must be given to train")
-        train(stay, arguments, [f"width={arguments.width}", f"trainer.accelerator={device}"])
     print(f"{stay.path}: {len(stay.found['parts'])} parts, {len(stay.found['runs'])} trainings")
 
 
@@ -255,10 +223,10 @@ def scripts(device: str, width: int) -> dict[str, list[str]]:
     common = ["--device", device]
     sized = [*common, "--width", str(width)]
     return {
-        "step": ["step.py", *sized, "--compile"],
         "phases": ["phases.py", *sized, "--precision", "bf16-mixed", "--periods", "10"],
         "scoring": ["scoring.py", *common],
         "epoch": ["epoch.py", *sized, "--precision", "bf16-mixed"],
+        "step": ["step.py", *sized, "--compile"],
     }
 
 

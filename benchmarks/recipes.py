@@ -46,7 +46,7 @@ VARIANTS: dict[str, list[str]] = {
     "batch16": ["budget=minutes", "batch_size=16"],
     "crop.3": ["budget=minutes", "method.views.augment.crop_scale=[0.3,1.0]"],
     "temperature.2": ["budget=minutes", "method.temperature=0.2"],
-    "wd1e-4": ["budget=minutes", "optimizer.weight_decay=1e-4"],
+    "wd1e-4": ["budget=minutes", "+optimizer.weight_decay=1e-4"],
     "width24": ["budget=minutes", "width=24"],
 }
 """The method as the paper has it, the recipe of `budget=minutes`, and one thing at a time changed in that."""
