@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from anomaly_gan.build import build_method
 from anomaly_gan.cli.installed import config_folder
-from anomaly_gan.cli.trainer import make_trainer
+from anomaly_gan.cli.trainer import make_trainer, speed_up
 from anomaly_gan.data.image_set import ImageSet, in_memory
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.methods.base import Method
@@ -112,10 +112,7 @@ def fit(
             config["trainer"], default_root_dir=folder, callbacks=list(callbacks), logger=False
         )
         data.move_to(trainer.strategy.root_device)
-        if config["trainer"]["compile"]:
-            method.compile_networks()
-        if config["trainer"]["cuda_graphs"]:
-            method.capture_phases()
+        speed_up(method, config["trainer"], trainer.strategy.root_device, trainer.world_size)
         trainer.fit(method, datamodule=data, ckpt_path=resume, weights_only=True)
 
 

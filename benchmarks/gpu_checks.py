@@ -237,6 +237,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.allow_tf32 = not arguments.part.startswith("check")
     settings = [f"width={arguments.width}", f"trainer.accelerator={device}", "trainer.precision=32-true"]
+    settings.append("trainer.cuda_graphs=false")
     print(json.dumps(PARTS[arguments.part]([*settings, "ablation=full"])))
 
 

@@ -197,8 +197,8 @@ def main() -> None:
     if "trainings" in given.only:
         if given.data is None:
             raise SystemExit("--data, the folder that holds cifar10-jpeg, must be given to train")
-        graphs = ["trainer.cuda_graphs=true"] if graphs_are_right(stay.found["parts"]) else []
-        common = [f"trainer.accelerator={device}", "trainer.precision=bf16-mixed", *graphs]
+        graphs = f"trainer.cuda_graphs={str(graphs_are_right(stay.found['parts'])).lower()}"
+        common = [f"trainer.accelerator={device}", "trainer.precision=bf16-mixed", graphs]
         started = []
         with ThreadPoolExecutor(given.workers) as pool:
             for name, settings in trainings(given.trainings, given.groups):

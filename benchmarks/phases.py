@@ -38,7 +38,7 @@ RUNS = {
 def measure(overrides: list[str], width: int, periods: int, pixels: int, device: str) -> dict[str, Any]:
     """FLOPs and seconds of each line, over `periods` times N iterations after as many to warm up."""
     keep_memory()
-    settings = [f"width={width}", f"trainer.accelerator={device}", *overrides]
+    settings = [f"width={width}", f"trainer.accelerator={device}", "trainer.cuda_graphs=false", *overrides]
     every = compose_config(settings)["method"]["every"]
     method, data, config = prepare(settings, (1 + periods) * every, pixels)
     flops: dict[str, int] = {}

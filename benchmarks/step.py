@@ -68,7 +68,7 @@ def plain(width: int, images: Tensor) -> Callable[[], None]:
 
 def modes(width: int, compiled: bool, device: str) -> dict[str, list[str]]:
     """Settings of `anomaly-gan train` by the name of the mode."""
-    common = [f"width={width}", f"trainer.accelerator={device}", "ablation=csi"]
+    common = [f"width={width}", f"trainer.accelerator={device}", "trainer.cuda_graphs=false", "ablation=csi"]
     found = {
         "float32": [*common, "trainer.precision=32-true"],
         "bf16": [*common, "trainer.precision=bf16-mixed"],

@@ -32,23 +32,29 @@ def test_it_trains_and_what_is_done_is_not_done_again(tmp_path: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             pixels = torch.from_numpy(digits.images[row] * 15).to(torch.uint8).numpy()
             Image.fromarray(pixels).resize((32, 32)).save(folder / f"{row}.png")
-    tiny = ["scoring.ensemble=0", "batch_size=8", "schedule.total_images=16", "method.every=1"]
+    tiny = "ablation=csi batch_size=8 width=8 scoring.ensemble=0 schedule.total_images=16"
+    classes = [f"data=cifar10_jpeg normal_class={name}" for name in ("digit_0", "digit_1")]
+    groups = [
+        {"name": "tiny", "settings": tiny, "of": classes},
+        {"name": "other", "settings": "", "of": classes},
+    ]
+    (tmp_path / "trainings.yaml").write_text(json.dumps({"groups": groups}))
     command = [
-        sys.executable, str(BENCHMARKS / "gpu_protocol.py"), "--minutes", "5", "--width", "8",
-        "--only", "training",
+        sys.executable, str(BENCHMARKS / "gpu_protocol.py"), "--minutes", "5",
+        "--only", "trainings", "--trainings", str(tmp_path / "trainings.yaml"), "--groups", "tiny",
         "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work"),
-        "--classes", "digit_0", "--override", *tiny,
+        "--workers", "2", "--override", "seed=3",
     ]  # fmt: skip
     alone = os.environ | {"OMP_NUM_THREADS": "1"}  # two threads in bf16 suffer from any neighbour
     done = subprocess.run(command, env=alone, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (path,) = (tmp_path / "out").iterdir()
     found = json.loads(path.read_text())
-    assert set(found["runs"]) == {"digit_0 csi", "digit_0 full"}
+    assert set(found["runs"]) == {f"tiny, cifar10_jpeg, {name}" for name in ("digit_0", "digit_1")}
     for run in found["runs"].values():
         assert 0 <= run["auroc"]["csi"] <= 1, run
-        assert run["iterations"] == 2
-    assert found["schedule"]["iterations"] >= 20
+        assert (run["iterations"], run["seed"]) == (2, 3)
+        assert "width=8" in run["settings"]
     assert str(tmp_path) not in path.read_text()
     again = subprocess.run(command, env=alone, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
@@ -58,21 +64,30 @@ def test_it_trains_and_what_is_done_is_not_done_again(tmp_path: Path) -> None:
 def test_a_part_that_fails_is_noted_and_one_that_is_cut_short_is_done_again(
     protocol, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stay = protocol.Stay.open(tmp_path, minutes=10, stay_minutes=10)
+    stay = protocol.Stay.open(tmp_path, minutes=10)
     stay.part("bad", [sys.executable, "-c", "print('its last words'); raise SystemExit(1)"])
     stay.part("good", [sys.executable, "-c", "print('noise'); print('{\"seconds\": 1}')"])
     stay.part("dumb", [sys.executable, "-c", "print('no JSON')"])
     with monkeypatch.context() as patch:
-        patch.setattr(protocol, "run", lambda *_: (None, ""))
-        stay.part("long", ["whatever"])
-        stay.part("longer", ["whatever"])
-        stay.part("longer", ["whatever"])
+
+        def run_to_the_end(*_: object) -> tuple[None, str]:
+            stay.deadline = time.monotonic()
+            return None, ""
+
+        patch.setattr(protocol, "run", run_to_the_end)
+        for name in ("long", "longer", "longer"):
+            stay.deadline = time.monotonic() + 600
+            stay.part(name, ["whatever"])
+    stay.deadline = time.monotonic() + 600
+    monkeypatch.setitem(protocol.LIMIT, "slow", 1)
+    stay.part("slow", [sys.executable, "-c", "import time; time.sleep(60)"])
     assert "long" not in stay.found["parts"]
     stay.part("long", [sys.executable, "-c", "print('{}')"])
-    parts = protocol.Stay.open(tmp_path, minutes=10, stay_minutes=10).found["parts"]
+    parts = protocol.Stay.open(tmp_path, minutes=10).found["parts"]
     assert parts["bad"]["failed"][0] == "its last words"
     assert parts["dumb"]["failed"][0] == "no JSON"
     assert parts["longer"] == {"failed": ["cut short twice"]}
+    assert parts["slow"] == {"failed": ["over 1 s"]}
     assert (parts["good"], parts["long"]) == ({"seconds": 1}, {})
     stay.deadline = time.monotonic()  # the minutes are over
     stay.part("late", [sys.executable, "-c", "print('{}')"])
@@ -92,14 +107,26 @@ def test_a_command_past_its_time_is_ended_with_all_that_it_started(protocol, tmp
 
 
 @pytest.mark.parametrize(
-    ("parts", "mode"),
+    ("parts", "right"),
     [
-        ({"check captured": {"passed": True}}, "bf16, captured"),
-        ({"check captured": {"passed": False}}, "bf16"),
-        ({"check captured": {"failed": ["out of memory"]}}, "bf16"),
-        ({}, "bf16"),
+        ({"check captured": {"passed": True}}, True),
+        ({"check captured": {"passed": False}}, False),
+        ({"check captured": {"failed": ["out of memory"]}}, False),
+        ({}, False),
     ],
 )
-def test_trainings_take_the_fastest_mode_that_passed_its_check(protocol, parts: dict, mode: str) -> None:
-    measured = {"bf16": {"csi": 2.0, "full": 4.0}, "bf16, captured": {"csi": 1.0, "full": 2.0}}
-    assert protocol.mode_of_training(parts | {"iterations": measured})[0] == mode
+def test_trainings_replay_graphs_where_these_passed_their_check(protocol, parts: dict, right: bool) -> None:
+    assert protocol.graphs_are_right(parts) == right
+
+
+def test_every_training_of_the_list_is_a_configuration(protocol, tmp_path: Path) -> None:
+    from common import compose_config
+
+    groups: dict[str, list[str]] = {}
+    every = list(protocol.trainings(BENCHMARKS / "gpu_trainings.yaml", []))
+    for name, settings in every:
+        groups.setdefault(name.rsplit(", ", 2)[0], settings)
+    for name, settings in groups.items():
+        config = compose_config(settings)
+        assert config["schedule"]["total_images"] % config["batch_size"] == 0, name
+    assert len({name for name, _ in every}) == len(every)

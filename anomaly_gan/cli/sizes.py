@@ -12,10 +12,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from anomaly_gan.build import build_method
+from anomaly_gan.cli.trainer import speed_up
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.errors import UserError
 from anomaly_gan.metrics.generator import FeatureNetwork
 from anomaly_gan.scoring.base import Scorer
+from anomaly_gan.training.captured import WARM_UP
 from anomaly_gan.transforms.convert import to_float
 
 WIDTH = {"cpu": 16, "gpu": 64}
@@ -137,17 +139,21 @@ def _time_iterations(
     """Seconds of an iteration, the mean over all phases and stages, and the scorer of what was so trained."""
     asked = build_method(config, data.describe())
     periods = [max(phase.every for phase in stage.phases) for stage in asked.plan]
+    clock = _Clock()
+    trainer = make_trainer(config["trainer"], callbacks=[clock], logger=False)
     warm_up, timed = 2, max(5, *periods)
+    device = trainer.strategy.root_device
+    if device.type == "cuda":  # phases are recorded at first, and iterations short
+        warm_up, timed = (WARM_UP + 2) * max(periods), max(100, *periods)
     total, data.total_images = data.total_images, len(periods) * (warm_up + timed) * data.batch_size
     try:
         method = build_method(config, data.describe())
         method.timetable = replace(method.timetable, shares=[1.0] * len(periods))
-        clock = _Clock()
-        trainer = make_trainer(config["trainer"], callbacks=[clock], logger=False)
+        speed_up(method, config["trainer"], device, trainer.world_size)
         trainer.fit(method, datamodule=data)
     finally:
         data.total_images = total
-    method.to(trainer.strategy.root_device)
+    method.to(device)
     last = [(stage + 1) * (warm_up + timed) - 1 for stage in range(len(periods))]
     seconds = [(clock.ends[at] - clock.ends[at - timed]) / timed for at in last]
     shares = asked.timetable.shares

@@ -22,7 +22,7 @@ from anomaly_gan.cli.installed import program
 from anomaly_gan.cli.resume import AUTO, checkpoint_to_resume, how_to_go_on, images_timed_before
 from anomaly_gan.cli.sizes import check_minutes, choose_sizes, images_in_time
 from anomaly_gan.cli.sweep import sync_command
-from anomaly_gan.cli.trainer import fit, make_trainer
+from anomaly_gan.cli.trainer import fit, make_trainer, speed_up
 from anomaly_gan.config import build_a
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.device import choose_precision
@@ -129,7 +129,7 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     root = trainer.strategy.root_device
     data.check_processes(trainer.world_size)
     data.move_to(root)
-    _speed_up(method, config, trainer)
+    speed_up(method, config["trainer"], root, trainer.world_size)
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(config))
@@ -174,20 +174,6 @@ def _equip(config: dict[str, Any], folder: Path, data: OneClassData) -> tuple[di
     ]
     more = {"default_root_dir": folder, "callbacks": list(callbacks.values()), "logger": loggers}
     return callbacks, make_trainer(config["trainer"], **more)
-
-
-def _speed_up(method: Method, config: dict[str, Any], trainer: pl.Trainer) -> None:
-    """Compile networks and record phases as CUDA graphs, where that is asked for.
-
-    Raises:
-        UserError: graphs cannot be recorded here.
-    """
-    if config["trainer"]["compile"]:
-        method.compile_networks()
-    if config["trainer"]["cuda_graphs"]:
-        if trainer.strategy.root_device.type != "cuda" or trainer.world_size > 1:
-            raise UserError("trainer.cuda_graphs=true: for a run on one GPU; leave it out here")
-        method.capture_phases()
 
 
 def _left(callbacks: dict[str, Any], elapsed: float, method: Method, data: OneClassData) -> runs.Training:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -56,6 +57,26 @@ def make_trainer(config: Mapping[str, Any], **more: Any) -> pl.Trainer:
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as wrong:
         raise UserError(f"trainer: {wrong}") from wrong
     return trainer
+
+
+def speed_up(method: Method, config: Mapping[str, Any], device: torch.device, processes: int) -> None:
+    """Compile networks and record phases as CUDA graphs, as `config`, the group `trainer`, has it.
+
+    Raises:
+        UserError: graphs cannot be recorded here.
+    """
+    if config["compile"]:
+        method.compile_networks()
+    graphs = config["cuda_graphs"]
+    if graphs not in (True, False, "auto"):
+        raise UserError(f"trainer.cuda_graphs={graphs}: valid: true, false, auto")
+    on_one_gpu = device.type == "cuda" and processes == 1
+    if graphs is True and not on_one_gpu:
+        raise UserError("trainer.cuda_graphs=true: for a run on one GPU; leave it out here")
+    if graphs == "auto":
+        graphs = on_one_gpu and method.same_when_recorded and method.waits_for_device is None
+    if graphs:
+        method.capture_phases()
 
 
 def fit(trainer: pl.Trainer, method: Method, data: OneClassData, resume: Path | None) -> float:

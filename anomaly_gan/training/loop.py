@@ -118,6 +118,15 @@ class PhasedTraining(pl.LightningModule):
         """The stage that this iteration belongs to."""
         return self.plan[self.timetable.stage(self.iteration)]
 
+    @property
+    def waits_for_device(self) -> str | None:
+        """Why a step has to be looked at before the next, and so cannot be recorded; None where it can."""
+        if self.on_non_finite == "skip":
+            return "method.on_non_finite=skip waits for every step"
+        if any(self.recipe(*key).waits_for_device for key in self._trained()):
+            return "this optimizer waits for the device in every step"
+        return None
+
     def capture_phases(self, graph: Callable[[], Graph] = Graph) -> None:
         """From now on each phase is recorded as a graph after a few steps, and replayed.
 
@@ -125,12 +134,10 @@ class PhasedTraining(pl.LightningModule):
             graph: makes one.
 
         Raises:
-            UserError: a step that is left out must be looked at first.
+            UserError: a step waits for the device.
         """
-        if self.on_non_finite == "skip":
-            raise UserError(
-                "method.on_non_finite=skip waits for every step; trainer.cuda_graphs=false allows it"
-            )
+        if self.waits_for_device:
+            raise UserError(f"{self.waits_for_device}; trainer.cuda_graphs=false allows it")
         Graph.pool = None  # of an earlier method's graphs
         self.captured = {
             (stage.name, phase.name): CapturedStep(partial(self._leap, phase), graph())

@@ -5,7 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ class Recipe(ABC):
     """After the warm-up: stay, or fall to zero along half a cosine."""
     milestones: Sequence[float] = ()
     """Parts of the training after each of which the rate is a tenth of what it was."""
+    waits_for_device: ClassVar[bool] = False
+    """Whether the optimizer's step reads numbers from the device, so that no CUDA graph can hold it."""
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0:
@@ -125,6 +127,7 @@ class LARS(Recipe):
     momentum: float = 0.9
     weight_decay: float = 1e-6
     trust_coefficient: float = 0.001
+    waits_for_device: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,13 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 from watching import make_trainer, train, watch, weights_and_buffers
 
+from anomaly_gan.cli.trainer import speed_up
 from anomaly_gan.data.image_set import in_memory
 from anomaly_gan.errors import UserError
 from anomaly_gan.methods.paper.algorithm import ABLATIONS
 from anomaly_gan.methods.paper.objectives import Step
 from anomaly_gan.training.captured import WARM_UP, Graph
 from anomaly_gan.training.loop import PhasedTraining
-from anomaly_gan.training.optimizers import SGD, Adam
+from anomaly_gan.training.optimizers import LARS, SGD, Adam
 from anomaly_gan.training.phases import Phase
 
 F, G, E = "feature_extractor", "generator", "encoder"
@@ -206,6 +207,36 @@ def test_phases_that_are_recorded_and_replayed_learn_the_same(
     torch.testing.assert_close(replayed.state_dict(), eager.state_dict(), rtol=1e-4, atol=1e-7)
 
 
-def test_steps_to_be_left_out_cannot_be_replayed(make_method) -> None:
+WAITING = {"skip": {"on_non_finite": "skip"}, "LARS": {"optimizer": LARS()}}
+"""Trainings in which every step waits for the device."""
+
+
+@pytest.mark.parametrize("waiting", WAITING)
+def test_a_training_that_waits_for_the_device_cannot_be_replayed(make_method, waiting: str) -> None:
     with pytest.raises(UserError, match=r"trainer\.cuda_graphs=false"):
-        make_method(on_non_finite="skip").capture_phases(Tape)
+        make_method(**WAITING[waiting]).capture_phases(Tape)
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "processes", "recorded"),
+    [
+        ({}, "cuda", 1, True),
+        ({}, "cpu", 1, False),
+        ({}, "cuda", 2, False),
+        *[(settings, "cuda", 1, False) for settings in WAITING.values()],
+    ],
+)
+def test_phases_are_replayed_where_nothing_is_said_on_one_gpu_if_they_can_be(
+    make_method, settings: dict, device: str, processes: int, recorded: bool
+) -> None:
+    method = make_method(**settings)
+    speed_up(method, {"compile": False, "cuda_graphs": "auto"}, torch.device(device), processes)
+    assert (method.captured is not None) == recorded
+
+
+@pytest.mark.parametrize(
+    ("graphs", "words"), [(True, "for a run on one GPU"), ("perhaps", "valid: true, false, auto")]
+)
+def test_graphs_that_cannot_be_had_are_refused(make_method, graphs: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        speed_up(make_method(), {"compile": False, "cuda_graphs": graphs}, torch.device("cpu"), 1)

@@ -39,6 +39,7 @@ class AnomalyGAN(Method):
     """
 
     makers = ("generator",)
+    same_when_recorded = True
 
     def __init__(
         self,
