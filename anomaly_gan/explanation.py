@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,8 +26,8 @@ COARSE = 4
 STEPS = 2
 """Steps in which a patch moves by its own side."""
 
-IMAGES_AN_EXPLANATION = ((PATCHES - 1) * STEPS + 1) ** 2
-"""Images scored to explain one."""
+PATCHES_IN_ALL = ((PATCHES - 1) * STEPS + 1) ** 2
+"""Images scored to explain one, where a scorer looks at whole images."""
 
 Picture = UInt8[ndarray, "height width channels"]
 
@@ -63,8 +64,11 @@ class Explanation:
     threshold: float | None
     """The score above which an image is anomalous; None without calibration."""
     heat: Float[ndarray, "height width"]
-    """How much the score falls when what is there is blurred away; below zero: how much it rises. In the
-    score's units, at the resolution of a fifth of the side."""
+    """In the score's units; `heat_of` says what of."""
+    heat_of: Literal["places", "occlusion"]
+    """Places: how much more anomalous each is than half of them. Occlusion, of a method that looks at whole
+    images: how much the score falls when what is there is blurred away, at the resolution of a fifth of the
+    side; below zero: how much it rises."""
     per_shift: dict[str, Float[ndarray, " shifts"]]
     """By part of the score, what each shift (rotation) adds to it; their sum is the score. Empty from a
     method that cannot say."""
@@ -84,7 +88,7 @@ def explain(
     normal: NormalImages | None,
     neighbours: int = 5,
 ) -> Iterator[Explanation]:
-    """Explain the primary score of each image; one image costs as much as scoring 81.
+    """Explain the primary score of each image; one costs as much as scoring `images_an_explanation`.
 
     Args:
         scorer: trained and fitted.
@@ -110,6 +114,7 @@ def _explain(
     array = score.cpu().numpy()
     made_of = scorer.attribution(image, neighbours)
     reconstruction = _picture(scorer.reconstruct(image)) if scorer.reconstructs else None
+    heat = above_median(scorer.maps(image)[0]) if scorer.scores_places else occlusion(scorer, image, score)
     return Explanation(
         picture=_picture(image),
         name=name,
@@ -117,12 +122,23 @@ def _explain(
         p_value=None if threshold is None else float(threshold.p_values(array)[0]),
         anomalous=None if threshold is None else bool(threshold.anomalous(array)[0]),
         threshold=None if threshold is None else threshold.value,
-        heat=occlusion(scorer, image, score).cpu().numpy(),
+        heat=heat.cpu().numpy(),
+        heat_of="places" if scorer.scores_places else "occlusion",
         per_shift={} if made_of is None else {p: v[0].cpu().numpy() for p, v in made_of.per_shift.items()},
         typical={} if made_of is None else {p: v.cpu().numpy() for p, v in made_of.typical.items()},
         neighbours=[] if made_of is None else _neighbours(made_of.neighbours, normal),
         reconstruction=reconstruction,
     )
+
+
+def images_an_explanation(scorer: Scorer) -> int:
+    """How many images are scored to explain one, its own score left out."""
+    return 1 if scorer.scores_places else PATCHES_IN_ALL
+
+
+def above_median(scores: Float[Tensor, "height width"]) -> Float[Tensor, "height width"]:
+    """A map of scores less its median: most places of most pictures are normal."""
+    return (scores - scores.median()).double()
 
 
 def occlusion(scorer: Scorer, image: Images, score: Float[Tensor, " one"]) -> Float[Tensor, "height width"]:

@@ -38,5 +38,11 @@ Logits = Float[Tensor, " batch"]
 Scores = Float[Tensor, " batch"]
 """Anomaly scores: higher is more anomalous, everywhere."""
 
+ScoreMaps = Float[Tensor, "batch height width"]
+"""How anomalous each place of an image is, in the units of its score."""
+
+PlaceFeatures = Float[Tensor, "batch rows columns feature"]
+"""What a network says of each place of an image, on a grid."""
+
 Scalar = Float[Tensor, ""]
 """A loss term."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from anomaly_gan import Detector, UserError
 from anomaly_gan.data.image_set import Batch
 from anomaly_gan.data.normal_images import NormalImages
-from anomaly_gan.explanation import IMAGES_AN_EXPLANATION, explain, occlusion, patches
+from anomaly_gan.explanation import PATCHES_IN_ALL, explain, occlusion, patches
 from anomaly_gan.reporting import explanations
 from anomaly_gan.scoring.raw_pixels import RawPixels
 from anomaly_gan.scoring.scores import anomaly_scores, contributions, make_bank, most_similar
@@ -54,7 +54,7 @@ def test_the_most_similar_rows_are_those_of_a_naive_search() -> None:
 @pytest.mark.parametrize("side", [8, 16, 32, 45, 64])
 def test_patches_cover_every_pixel_and_hide_nothing_outright_but_their_middle(side: int) -> None:
     masks = patches(side, torch.device("cpu"))
-    assert masks.shape == (IMAGES_AN_EXPLANATION, side, side)
+    assert masks.shape == (PATCHES_IN_ALL, side, side)
     assert masks.min() >= 0
     assert masks.max() <= 1
     assert masks.sum(dim=0).min() > 0.1

@@ -27,6 +27,12 @@ GREYS = ["0.45", "0.75", "0.6"]
 TURNS = ["0°", "90°", "180°", "270°"]
 """The shifts."""
 
+HEAT_OF = {
+    "occlusion": "fall of the score where blurred",
+    "places": "score of a place, above their median",
+}
+"""What the colours of a heat map measure, in `Explanation.heat_of`."""
+
 
 def page(explanation: Explanation) -> Figure:
     """All of one explanation: image, heat, reconstruction and shifts; below the nearest normal images."""
@@ -46,7 +52,7 @@ def page(explanation: Explanation) -> Figure:
     axes.set_title("what the score hangs on", fontsize=8)
     bar = figure.colorbar(ScalarMappable(Normalize(-scale, scale), HEAT), ax=axes, fraction=0.05, pad=0.02)
     bar.ax.tick_params(labelsize=6)
-    bar.set_label("fall of the score where blurred", fontsize=6)
+    bar.set_label(HEAT_OF[explanation.heat_of], fontsize=6)
     for title, picture in list(pictures.items())[1:]:
         _show(next(shown), picture, title)
     if explanation.per_shift:

@@ -6,11 +6,12 @@ from anomaly_gan import generation
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.evaluation import Scored
-from anomaly_gan.explanation import IMAGES_AN_EXPLANATION, explain
+from anomaly_gan.explanation import explain, images_an_explanation
 from anomaly_gan.reporting import explanations, figures
 from anomaly_gan.results import RunResult
 from anomaly_gan.runs.parts import Found, Run, Training
 from anomaly_gan.runs.record import ranked
+from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.scoring.calibration import Threshold
 from anomaly_gan.scoring.raw_pixels import RawPixels
 
@@ -76,11 +77,11 @@ def _class_of(row: int, scored: Scored, data: OneClassData) -> list[str]:
     return [data.class_names[scored.labels[row]]] if scored.what == "test" else []
 
 
-def why_not_explained(scored: Scored | None) -> str | None:
+def why_not_explained(scored: Scored | None, scorer: Scorer) -> str | None:
     """What to say where explanations would take longer than SECONDS_TO_EXPLAIN; else None."""
     if scored is None:
         return None
-    one = IMAGES_AN_EXPLANATION * scored.seconds / len(scored.images)
+    one = images_an_explanation(scorer) * scored.seconds / len(scored.images)
     count = min(2 * EXPLAINED, len(scored.images))
     if count * one <= SECONDS_TO_EXPLAIN:
         return None

@@ -62,7 +62,7 @@ def finish(
         write_scores(run, tested.scored, threshold)
     measured = measure(run, tested, feature_network)
     shown = tested.scored or fitted.held_out
-    found = Found(fitted, threshold, tested, measured, shown, why_not_explained(shown))
+    found = Found(fitted, threshold, tested, measured, shown, why_not_explained(shown, run.scorer))
     result = record(run, training, found)
     draw(run, training, found, result, normal)
     log(result)

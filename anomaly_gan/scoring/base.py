@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from anomaly_gan.errors import UserError
 from anomaly_gan.transforms.convert import to_float
-from anomaly_gan.types import ImageBatches, Images, RawImages, Scores
+from anomaly_gan.types import ImageBatches, Images, RawImages, ScoreMaps, Scores
 
 Precision = Literal["32-true", "bf16-mixed"]
 """Of convolutions where a scorer works; what is near the score is float32 always."""
@@ -52,6 +52,8 @@ class Scorer(nn.Module, ABC):
 
     primary: str
     """The score that ranks: a key of what `scores` returns."""
+    scores_places = False
+    """Whether `maps` works."""
     parts: tuple[str, ...] = ()
     """The keys of what `scores` returns that are parts of a score and never rank."""
 
@@ -98,6 +100,10 @@ class Scorer(nn.Module, ABC):
     def attribution(self, images: Images, neighbours: int) -> Attribution | None:
         """What the primary score of each image is made of; None from a scorer that cannot say."""
         return None
+
+    def maps(self, images: Images) -> ScoreMaps:
+        """How anomalous each place of each image is, [B, H, W]."""
+        raise UserError(f"{type(self).__name__} looks at whole images")
 
     def keep_primary_alone(self) -> None:
         """From now on leave out what the primary score does not need, to be faster and smaller. A hook."""

@@ -1,0 +1,95 @@
+"""Scores of every place of a picture: what is anomalous is found, and shown where it is."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from anomaly_gan.networks.backbone import Backbone
+from anomaly_gan.precision import at_least_float32
+from anomaly_gan.scoring.base import Precision, Scorer
+from anomaly_gan.transforms.convert import to_float
+from anomaly_gan.types import ImageBatches, Images, PlaceFeatures, RawImages, ScoreMaps, Scores
+
+BLUR = 1 / 32
+"""Standard deviation of the blur of a map, in sides of the picture."""
+
+AT_A_TIME = 16
+"""Pictures whose features are in memory at a time: a cache holds more of few."""
+
+
+class DenseScorer(Scorer):
+    """Compares the features of each place with those of normal pictures; the worst place is the score.
+
+    Features are averaged over 3 x 3 places of their own map, as PatchCore has it; smaller maps are enlarged
+    to the largest, and all stand side by side.
+
+    Args:
+        image_size, channels, precision: see `Scorer`.
+        backbone, blocks, smallest_side: see `Backbone`.
+    """
+
+    scores_places = True
+    bell: Tensor
+    """What a map is blurred with, along either side."""
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        backbone: str,
+        blocks: list[int],
+        smallest_side: int,
+        precision: Precision,
+    ):
+        super().__init__(image_size=image_size, channels=channels, precision=precision)
+        self.backbone = Backbone(backbone, blocks, smallest_side)
+        deviation = BLUR * image_size
+        offsets = torch.arange(-round(3 * deviation), round(3 * deviation) + 1)
+        bell = torch.exp(-0.5 * (offsets / deviation).square())
+        self.register_buffer("bell", bell / bell.sum(), persistent=False)
+
+    @abstractmethod
+    def place_scores(self, features: PlaceFeatures) -> Float[Tensor, "batch rows columns"]:
+        """How far the features of each place are from normal ones, at least 0."""
+
+    def place_features(self, images: Images) -> PlaceFeatures:
+        """What the backbone says of each place, [B, h, w, D], in float32 at least."""
+        with self.autocast(images.device):
+            maps = self.backbone(images)
+        averaged = [F.avg_pool2d(at_least_float32(found), 3, 1, 1, count_include_pad=False) for found in maps]
+        places = averaged[0].shape[2:]
+        enlarged = [
+            F.interpolate(found, size=places, mode="bilinear", align_corners=False) for found in averaged[1:]
+        ]
+        return torch.cat([averaged[0], *enlarged], dim=1).permute(0, 2, 3, 1)
+
+    @torch.inference_mode()
+    def maps(self, images: Images) -> ScoreMaps:
+        return torch.cat([self._maps(part) for part in images.split(AT_A_TIME)])
+
+    @torch.inference_mode()
+    def scores(self, images: Images) -> dict[str, Scores]:
+        worst = [self._maps(part).amax(dim=(1, 2)) for part in images.split(AT_A_TIME)]
+        return {self.primary: torch.cat(worst)}
+
+    def forward(self, images: RawImages) -> Scores:
+        return self._maps(to_float(images)).amax(dim=(1, 2))
+
+    def _maps(self, images: Images) -> ScoreMaps:
+        found = self.place_scores(self.place_features(images))[:, None]
+        found = F.interpolate(found, size=images.shape[2:], mode="bilinear", align_corners=False)
+        radius = len(self.bell) // 2
+        found = F.pad(found, (radius,) * 4, mode="replicate")
+        found = F.conv2d(F.conv2d(found, self.bell.view(1, 1, 1, -1)), self.bell.view(1, 1, -1, 1))
+        return found[:, 0]
+
+
+def in_parts(batches: ImageBatches) -> Iterator[Images]:
+    """The same images, few at a time."""
+    for images in batches:
+        yield from images.split(AT_A_TIME)

@@ -1,0 +1,110 @@
+"""PatchCore (Roth et al., 2022): the nearest of some normal patches, wherever in a picture these were."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from anomaly_gan.distributed import gather_unknown, world_size
+from anomaly_gan.errors import UserError
+from anomaly_gan.precision import in_full_precision
+from anomaly_gan.randomness import make_rng
+from anomaly_gan.scoring.base import Precision
+from anomaly_gan.scoring.coreset import farthest_points
+from anomaly_gan.scoring.dense import DenseScorer, in_parts
+from anomaly_gan.types import ImageBatches, PlaceFeatures
+
+CHUNK = 4096
+"""Rows of the bank compared at a time."""
+
+
+class PatchCore(DenseScorer):
+    """Distance of each place's features to the nearest of a bank of normal ones.
+
+    The bank is chosen from all normal places by `farthest_points`, on a random projection of their features.
+
+    Args:
+        image_size, channels, precision, backbone, blocks, smallest_side: see `DenseScorer`.
+        patches: how many the bank holds at most.
+        chosen_from: how many places they are chosen from at most; of more, as many are drawn.
+        projection: features by which they are chosen.
+        seed: of the draws.
+    """
+
+    primary = "patchcore"
+    bank: Tensor
+    """[N, D]."""
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        backbone: str,
+        blocks: list[int],
+        smallest_side: int,
+        patches: int,
+        chosen_from: int,
+        projection: int,
+        seed: int,
+        precision: Precision,
+    ):
+        super().__init__(
+            image_size=image_size,
+            channels=channels,
+            backbone=backbone,
+            blocks=blocks,
+            smallest_side=smallest_side,
+            precision=precision,
+        )
+        for name, value in (("patches", patches), ("projection", projection)):
+            if value < 1:
+                raise UserError(f"scoring.{name}={value} must be at least 1")
+        if chosen_from < patches:
+            raise UserError(f"scoring.chosen_from={chosen_from} must be at least scoring.patches={patches}")
+        self.patches, self.chosen_from, self.projection, self.seed = patches, chosen_from, projection, seed
+        self.register_buffer("bank", torch.empty(0, sum(self.backbone.channels)))
+
+    @torch.no_grad()
+    def fit(self, normal: ImageBatches) -> None:
+        images = sum(len(batch) for batch in normal)
+        share = self.chosen_from // world_size()
+        rng = make_rng("cpu", self.seed, "patches")
+        kept: list[Tensor] = []
+        for batch in in_parts(normal):
+            places = self._compared(self.place_features(batch)).flatten(0, 2)
+            each = -(-share * len(batch) // images)  # of this batch, rounded up
+            drawn = torch.randperm(len(places), generator=rng)[:each].sort().values
+            kept.append(places[drawn.to(places.device)])
+        places = gather_unknown(torch.cat(kept))
+        size = len(self.bank.T)
+        directions = torch.randn(size, self.projection, generator=make_rng("cpu", self.seed, "projection"))
+        projected = places @ directions.to(places) if self.projection < size else places
+        self.bank = places[farthest_points(projected, min(self.patches, len(places)))]
+
+    def place_scores(self, features: PlaceFeatures) -> Float[Tensor, "batch rows columns"]:
+        places = self._compared(features)
+        return nearest_distance(places.flatten(0, 2), self.bank).unflatten(0, places.shape[:3])
+
+    def _compared(self, features: PlaceFeatures) -> PlaceFeatures:
+        """Features of each block divided by their length: none outweighs the other, nor does contrast."""
+        blocks = features.split(self.backbone.channels, dim=3)
+        return torch.cat([F.normalize(block, dim=3) for block in blocks], dim=3)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        # A fresh scorer cannot know how many rows there were.
+        self.bank = torch.empty_like(state_dict.get(f"{prefix}bank", self.bank))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+@in_full_precision
+def nearest_distance(
+    queries: Float[Tensor, "queries feature"], rows: Float[Tensor, "rows feature"]
+) -> Float[Tensor, " queries"]:
+    """Euclidean distance of each query to the nearest row."""
+    squares = torch.stack(
+        [(part.square().sum(dim=1) - 2 * queries @ part.T).amin(dim=1) for part in rows.split(CHUNK)]
+    ).amin(dim=0)
+    return (squares + queries.square().sum(dim=1)).clamp_min(0).sqrt()
