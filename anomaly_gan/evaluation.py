@@ -17,10 +17,14 @@ from anomaly_gan.data.module import OneClassData
 from anomaly_gan.distributed import agreed, gather_unknown, rank, world_size
 from anomaly_gan.errors import UserError
 from anomaly_gan.metrics.auroc import auroc
+from anomaly_gan.metrics.localisation import Localisation
 from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.scoring.calibration import Calibration
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import Scores
+
+MAPS_AT_A_TIME = 64
+"""Pictures whose maps are in memory at a time."""
 
 SCORED_ALONE = 8
 """Held-out images that are scored once more, each alone."""
@@ -93,6 +97,30 @@ def calibrate(scorer: Scorer, held_out: Scored) -> Calibration:
         seen = np.abs(scores[rows] - _as_array(torch.cat([one[name] for one in alone]))).max()
         raised[name] = scores + max(TIE * seen, LEAST_TIE * np.abs(scores).max())
     return Calibration.of(raised)
+
+
+def localise(scorer: Scorer, data: OneClassData, scored: Scored) -> dict[str, float | int] | None:
+    """How well scores of places find what masks show: see `Localisation.result`.
+
+    Counted are the normal test images and those anomalous ones that have a mask. None from a scorer of whole
+    images, and where there are no masks.
+    """
+    if not scorer.scores_places:
+        return None
+    names = zip(scored.images.names, scored.anomalous, strict=True)
+    masks = [data.mask(name) if bad else None for name, bad in names]
+    if all(mask is None for mask in masks):
+        return None
+    counts = Localisation(float(scored.scores[scorer.primary].max()))
+    rows = [row for row, mask in enumerate(masks) if mask is not None or not scored.anomalous[row]]
+    side = data.image_size
+    for start in range(0, len(rows), MAPS_AT_A_TIME):
+        some = rows[start : start + MAPS_AT_A_TIME]
+        maps = scorer.maps(to_float(scored.images[some].images.to(scorer.device))).cpu().numpy()
+        for row, found in zip(some, maps, strict=True):
+            mask = masks[row]
+            counts.add(found, np.zeros((side, side), dtype=bool) if mask is None else mask.numpy())
+    return counts.result()
 
 
 def _score(

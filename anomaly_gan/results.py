@@ -73,6 +73,9 @@ class RunResult:
     """What the run warned of."""
     validation: dict[str, Any] | None = None
     """What normal images alone say of the detector (`validation.validate`), where it was asked for."""
+    localisation: dict[str, float | int] | None = None
+    """How well the scores of places find what masks show: pixel_auroc, aupro, in [0, 1], and regions; null
+    from a method that scores whole images, without masks, and in results written before it was kept."""
 
     @classmethod
     def read(cls, path: Path) -> "RunResult":

@@ -72,7 +72,7 @@ ARROWS: dict[str, set[str]] = {
     "training": {"batches", "data", "distributed", "errors", "networks", "precision", "randomness"}
     | {"sharding", "transforms", "types"},
     "methods": {"distributed", "errors", "losses", "metrics", "networks", "precision", "randomness"}
-    | {"scoring", "sharding", "training", "transforms", "types"},
+    | {"safe_load", "scoring", "sharding", "training", "transforms", "types"},  # weights made by others
     # What is made of it.
     "build": {"config", "errors", "methods", "outside", "scoring"},
     "checkpoint": {"before", "build", "data", "errors", "safe_load", "scoring"},
@@ -92,7 +92,7 @@ ARROWS: dict[str, set[str]] = {
     "cli": {"allocator", "build", "callbacks", "checkpoint", "config", "data", "demo", "device"}
     | {"distributed", "durable", "errors", "export", "inference", "launch", "lifetime", "loggers"}
     | {"methods", "metrics", "names", "outside", "progress", "reporting", "results", "runs", "scoring"}
-    | {"strategies", "terminal", "transforms"},
+    | {"strategies", "terminal", "training", "transforms"},
     "__main__": {"cli"},
 }  # fmt: skip
 """Each part (sub-package or module) with those that it may import, all of which stand before it."""

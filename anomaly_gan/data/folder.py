@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from torch import Tensor
 
 from anomaly_gan.data.decode import MODES, RESIZERS, CorruptImage, decode, highest_value
 from anomaly_gan.data.image_set import FileReader, ImageSet, MemoryReader, Reader
 from anomaly_gan.data.inspection import SIXTEEN_BIT, Inspection
+from anomaly_gan.data.masks import masks_of, read_mask
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.data.scan import some
 from anomaly_gan.data.tree import EXPECTED, Files, Tree, contents, read_tree
@@ -194,6 +197,15 @@ class Folder(OneClassData):
     def load_test(self) -> ImageSet | None:
         """The test images of all classes."""
         return None if self.tree.test is None else self._load(self.tree.test, "test")
+
+    def mask(self, name: str) -> Bool[Tensor, "height width"] | None:
+        if name not in self._masks:
+            return None
+        return read_mask(self.root / self._masks[name], self.image_size, self.resize)
+
+    @cached_property
+    def _masks(self) -> dict[str, str]:
+        return masks_of(self.tree.test.names if self.tree.test else [], self.tree.masks)
 
     def _load(self, files: Files, split: str) -> ImageSet:
         """Decode every file; those that cannot be are left out or raised."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
@@ -253,11 +253,13 @@ class OneClassData(LightningDataModule, ABC):
         return self._loader(images, batches[shard.first : shard.first + shard.rows])
 
     def _loader(self, images: ImageSet, batches: Iterable[list[int]]) -> DataLoader[Batch]:
-        # An ImageSet takes a list of indices at once: to the loader one batch is one item (batch_size=None).
-        # Workers need not persist: a loader is passed through once.
-        return DataLoader(
-            images, batch_size=None, sampler=batches, num_workers=self.workers if images.streamed else 0
-        )
+        # To the loader a batch is one item; workers need not persist, for it is passed through once.
+        workers = self.workers if images.streamed else 0
+        return DataLoader(images, batch_size=None, sampler=batches, num_workers=workers)
+
+    def mask(self, name: str) -> Bool[Tensor, "height width"] | None:
+        """Where in the test image `name` a defect is; None where nobody says so."""
+        return None
 
     def can_be_normal(self) -> list[str]:
         """The classes that have training images, after `discover`; of a benchmark all."""

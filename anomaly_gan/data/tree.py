@@ -5,7 +5,7 @@ Nothing that is not certain is learned from.
 
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +43,8 @@ class Tree:
     """Which sub-folders are learned from and tested on, and what is left out, for a person, in lines."""
     left_out: list[str] = field(default_factory=list)
     """The last of these lines."""
+    masks: list[str] = field(default_factory=list)
+    """Pictures of where a defect is: paths, as in `Files`."""
 
 
 def read_tree(root: Path, asked: int | str | None) -> Tree:
@@ -94,7 +96,8 @@ def read_tree(root: Path, asked: int | str | None) -> Tree:
             f"move them into {root}/{outside[0]}/{GOOD} or {root}/{outside[0]}/<defect>"
         )
     normal_keys = _decide(images, tested, asked, root / train_folder)
-    return _tree(images, tested, normal_keys, bool(train_folder), left_out)
+    tree = _tree(images, tested, normal_keys, bool(train_folder), left_out)
+    return replace(tree, masks=found.masks)
 
 
 def _tree(images: Placed, tested: Placed, normal_keys: set[str], split: bool, left_out: list[str]) -> Tree:

@@ -150,4 +150,5 @@ def measure(run: Run, tested: Tested, feature_network: FeatureNetwork | None) ->
     validation = None
     if run.config.get("validate"):
         validation = validate(run.scorer, run.data, run.config["seed"])
-    return Measured(aurocs, intervals, generator, validation, seconds)
+    localisation = None if scored is None else evaluation.localise(run.scorer, run.data, scored)
+    return Measured(aurocs, intervals, generator, validation, localisation, seconds)

@@ -109,6 +109,8 @@ class Measured:
     """As `RunResult.generator`."""
     validation: dict[str, Any] | None
     """As `RunResult.validation`."""
+    localisation: dict[str, Any] | None
+    """As `RunResult.localisation`."""
     seconds: Mapping[str, float]
     """How long it took ("generator")."""
 

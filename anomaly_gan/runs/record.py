@@ -48,6 +48,7 @@ def record(run: Run, training: Training, found: Found) -> RunResult:
         calibration=calibration,
         notes=_notes(run, training, found),
         validation=found.measured.validation,
+        localisation=found.measured.localisation,
         classes=data.can_be_normal(),
     )
 

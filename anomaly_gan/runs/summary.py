@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from anomaly_gan.metrics.localisation import LIMIT
 from anomaly_gan.results import HELD_OUT_FILE, PAGE_FILE, RESULT_FILE, RunResult
 from anomaly_gan.runs.parts import DETECTOR_FILE, FIGURES_FOLDER
 from anomaly_gan.runs.record import ranked
@@ -27,6 +28,8 @@ def summary(result: RunResult, folder: Path) -> str:
             spread = f"  ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else ""
             mark = "  <- ranks" if name == result.primary else ""
             lines.append(f"  {name:<30} {100 * value:5.1f}{spread}{mark}")
+    if result.localisation is not None:
+        lines.append(_of_places(result.localisation))
     lines += _of_threshold(result.calibration)
     if result.generator is not None:
         floor = result.generator["floor"] or {}
@@ -43,6 +46,13 @@ def summary(result: RunResult, folder: Path) -> str:
         f"detector:  {folder / DETECTOR_FILE}" if (folder / DETECTOR_FILE).exists() else "",
     ]
     return "\n".join(line for line in lines if line)
+
+
+def _of_places(found: Mapping[str, Any]) -> str:
+    return (
+        f"places: pixel AUROC {100 * found['pixel_auroc']:.1f}, AUPRO {100 * found['aupro']:.1f} (to a false "
+        f"positive rate of {LIMIT:g}; {found['regions']} regions of masks)"
+    )
 
 
 def _of_threshold(found: Mapping[str, Any] | None) -> list[str]:

@@ -60,6 +60,7 @@ def test_a_config_builds_its_data_set(name: str) -> None:
         "normal_class": 0,
         "batch_size": 4,
         "seed": 0,
+        "image_size": None,
         "schedule": {"total_images": 8, "passes": None},
         "paths": {"data_dir": "data"},
     }
