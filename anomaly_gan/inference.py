@@ -200,7 +200,7 @@ class Detector:
                 index += 1
 
     def explain(self, image: OneImage, neighbours: int = 5) -> Explanation:
-        """Why one image has its score; costs as much as scoring 81 images.
+        """Why one image has its score; costs as much as scoring 81 images, 2 of a method that scores places.
 
         >>> why = detector.explain(path)
         >>> why.heat.shape == why.picture.shape[:2]   # where the score comes from
@@ -215,13 +215,26 @@ class Detector:
         Raises:
             UserError: it cannot be read.
         """
-        one, *others = separate(image)
-        if others:
-            raise UserError(f"explain takes one image, not {1 + len(others)}; call it for each")
+        one, pixels = self._one(image, "explain")
         name = os.fspath(one) if is_path(one) else "image"
-        pixels = read(one, **self.form)[None].to(self.device)
         (explanation,) = explain(self.scorer, pixels, [name], self.threshold, self.normal, neighbours)
         return explanation
+
+    def score_map(self, image: OneImage) -> Float[ndarray, "height width"]:
+        """The score of each place of one image, at the size that the detector sees; the largest is `score`.
+
+        Raises:
+            UserError: the image cannot be read, or the method looks at whole images (explain() is for all).
+        """
+        _, pixels = self._one(image, "score_map")
+        return self.scorer.maps(to_float(pixels))[0].cpu().numpy().astype(np.float64)
+
+    def _one(self, image: OneImage, asked: str) -> tuple[Any, Tensor]:
+        """What was given as a single image, and its pixels, [1, C, H, W]."""
+        one, *others = separate(image)
+        if others:
+            raise UserError(f"{asked} takes one image, not {1 + len(others)}; call it for each")
+        return one, read(one, **self.form)[None].to(self.device)
 
     def _examined(
         self, images: list[Tensor]

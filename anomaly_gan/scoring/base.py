@@ -103,7 +103,7 @@ class Scorer(nn.Module, ABC):
 
     def maps(self, images: Images) -> ScoreMaps:
         """How anomalous each place of each image is, [B, H, W]."""
-        raise UserError(f"{type(self).__name__} looks at whole images")
+        raise UserError(f"{type(self).__name__} looks at whole images: it has no score of a place")
 
     def keep_primary_alone(self) -> None:
         """From now on leave out what the primary score does not need, to be faster and smaller. A hook."""

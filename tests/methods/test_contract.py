@@ -33,7 +33,7 @@ from recipes import (
     watch,
 )
 
-from anomaly_gan import UserError, checkpoint
+from anomaly_gan import Detector, UserError, checkpoint
 from anomaly_gan.callbacks.training_checkpoint import next_iteration, read
 from anomaly_gan.checkpoint import Checkpoint
 from anomaly_gan.cli import train as command
@@ -221,6 +221,21 @@ def test_its_explanation_adds_up_and_is_drawn(
         explanations.page(explanation).canvas.draw()
     explanations.sheet(shown, "all of them").canvas.draw()
     plt.close("all")
+
+
+def test_the_score_of_an_image_is_that_of_its_worst_place_or_there_are_none(
+    run: Path, raw: torch.Tensor
+) -> None:
+    detector = Detector.load(run)
+    image = raw[0].permute(1, 2, 0).numpy()
+    if not detector.scorer.scores_places:
+        with pytest.raises(UserError, match="looks at whole images"):
+            detector.score_map(image)
+        return
+    found = detector.score_map(image)
+    assert found.shape == image.shape[:2]
+    assert found.max() == pytest.approx(detector.score([image])[0], rel=1e-5)
+    assert detector.explain(image).heat_of == "places"
 
 
 def test_a_training_that_is_resumed_anywhere_ends_as_the_uninterrupted_one(
