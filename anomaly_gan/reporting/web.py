@@ -191,6 +191,7 @@ def _detail(run: Run, contents: Contents) -> dict[str, Any]:
         "losses": losses(run),
         "held_out": least_normal(run),
         "calibration": result.calibration,
+        "localisation": result.localisation,
         "no_auroc": result.auroc_absent_because,
         "roc": known.roc if known else [],
         "histogram": known.histogram if known else None,

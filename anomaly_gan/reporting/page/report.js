@@ -298,6 +298,7 @@
         run.held_out.length ? heldOut(run.held_out) : null,
         run.no_auroc ? null : rows("AUROC, % (95 % over test images)", scores),
         run.no_auroc ? null : rows("Parts of the score, alone", run.parts.map((entry) => [entry[0], withInterval(entry), entry[0] === run.score ? "ranks" : ""])),
+        run.localisation ? rows(`Where, beside ${run.localisation.regions} regions of masks, %`, [["pixel AUROC", percent(run.localisation.pixel_auroc)], ["AUPRO", percent(run.localisation.aupro)]]) : null,
         rows("Synthetic images (real test images)", generator),
         rows("Images and time", [...list(Object.entries(run.counts)), ...Object.entries(run.seconds).filter(([, value]) => value).map(([name, value]) => [`${name}, s`, figure(value)])])),
       pictures.length ? make("div", { class: "pictures" }, ...pictures) : null,
