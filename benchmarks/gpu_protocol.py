@@ -67,7 +67,7 @@ class Stay:
         out.mkdir(parents=True, exist_ok=True)
         found = json.loads(path.read_text()) if path.exists() else {}
         found |= {"machine": machine(), "versions": versions()}
-        for key in ("parts", "runs"):
+        for key in ("parts", "runs", "cut_short"):
             found.setdefault(key, {})
         return cls(path, time.monotonic() + 60 * minutes, found)
 
@@ -90,12 +90,12 @@ class Stay:
         code, output = run(command, min(limit, self.left))
         if code is None:
             print("  ended: too long")
-            cut = self.found.setdefault("cut_short", [])
-            if name in cut or self.left > 0:
-                self.keep(
-                    "parts", name, {"failed": ["cut short twice" if name in cut else f"over {limit} s"]}
-                )
-            cut.append(name)
+            if self.left > 0:
+                self.keep("parts", name, {"failed": [f"over {limit} s"]})
+            elif name in self.found["cut_short"]:
+                self.keep("parts", name, {"failed": ["cut short twice"]})
+            else:
+                self.keep("cut_short", name, {})
             return
         words = output.strip().splitlines()
         try:
@@ -181,11 +181,16 @@ def main() -> None:
     parser.add_argument("--again", nargs="+", default=[], metavar="PART", help="parts to be done anew")
     parser.add_argument("--override", nargs="+", default=[], help="settings of the trainings")
     given = parser.parse_args()
+    if "trainings" in given.only and given.data is None:
+        raise SystemExit("--data, the folder that holds cifar10-jpeg, must be given to train")
+    known = {group.name for group in OmegaConf.load(given.trainings).groups}
+    if unknown := set(given.groups) - known:
+        raise SystemExit(f"--groups: there is no {sorted(unknown)}; there are {sorted(known)}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     stay = Stay.open(given.out, given.minutes)
     for name in given.again:
-        stay.found["parts"].pop(name, None)
-        stay.found["runs"].pop(name, None)
+        for kind in ("parts", "runs", "cut_short"):
+            stay.found[kind].pop(name, None)
 
     def check(name: str) -> None:
         command = [sys.executable, str(HERE / "gpu_checks.py"), name, "--width", str(given.width)]
@@ -195,8 +200,6 @@ def main() -> None:
         for name in FIRST:
             check(name)
     if "trainings" in given.only:
-        if given.data is None:
-            raise SystemExit("--data, the folder that holds cifar10-jpeg, must be given to train")
         graphs = f"trainer.cuda_graphs={str(graphs_are_right(stay.found['parts'])).lower()}"
         common = [f"trainer.accelerator={device}", "trainer.precision=bf16-mixed", graphs]
         started = []

@@ -144,7 +144,7 @@ def _time_iterations(
     warm_up, timed = 2, max(5, *periods)
     device = trainer.strategy.root_device
     if device.type == "cuda":  # phases are recorded at first, and iterations short
-        warm_up, timed = (WARM_UP + 2) * max(periods), max(100, *periods)
+        warm_up, timed = (WARM_UP + 2) * max(periods), -(-100 // max(periods)) * max(periods)
     total, data.total_images = data.total_images, len(periods) * (warm_up + timed) * data.batch_size
     try:
         method = build_method(config, data.describe())

@@ -68,13 +68,14 @@ def speed_up(method: Method, config: Mapping[str, Any], device: torch.device, pr
     if config["compile"]:
         method.compile_networks()
     graphs = config["cuda_graphs"]
-    if graphs not in (True, False, "auto"):
+    if not isinstance(graphs, bool) and graphs != "auto":
         raise UserError(f"trainer.cuda_graphs={graphs}: valid: true, false, auto")
     on_one_gpu = device.type == "cuda" and processes == 1
     if graphs is True and not on_one_gpu:
         raise UserError("trainer.cuda_graphs=true: for a run on one GPU; leave it out here")
-    if graphs == "auto":
-        graphs = on_one_gpu and method.same_when_recorded and method.waits_for_device is None
+    if graphs == "auto":  # compiled and recorded together has not been tried
+        can_be = method.same_when_recorded and method.waits_for_device is None
+        graphs = on_one_gpu and can_be and not config["compile"]
     if graphs:
         method.capture_phases()
 

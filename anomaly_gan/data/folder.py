@@ -201,7 +201,11 @@ class Folder(OneClassData):
     def mask(self, name: str) -> Bool[Tensor, "height width"] | None:
         if name not in self._masks:
             return None
-        return read_mask(self.root / self._masks[name], self.image_size, self.resize)
+        try:
+            return read_mask(self.root / self._masks[name], self.image_size, self.resize)
+        except CorruptImage as unread:  # a run that has come so far is not lost for a figure
+            self.notes.append(f"not measured: {unread}")
+            return None
 
     @cached_property
     def _masks(self) -> dict[str, str]:

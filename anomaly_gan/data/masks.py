@@ -5,11 +5,16 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from jaxtyping import Bool
+from PIL import Image
 from torch import Tensor
 
-from anomaly_gan.data.decode import decode
+from anomaly_gan.data.decode import MOST_PIXELS, TOO_LARGE, CorruptImage, to_tensor
 from anomaly_gan.data.scan import MASK_OF
+
+HIGHEST_NUMBER = 127
+"""The largest value of a mask that numbers its defects; of one that is drawn, white is more."""
 
 
 def masks_of(pictures: Iterable[str], masks: Iterable[str]) -> dict[str, str]:
@@ -36,8 +41,30 @@ def masks_of(pictures: Iterable[str], masks: Iterable[str]) -> dict[str, str]:
 
 
 def read_mask(path: Path, side: int, resize: str) -> Bool[Tensor, "height width"]:
-    """True where a mask, resized like its picture, is more than half white."""
-    return decode(path, side, 1, resize)[0] > 127
+    """Where a defect is, resized like its picture: true where more than half of a pixel is marked.
+
+    A mask is white on black or transparent, or numbers the kinds of defects from 1 on (VisA). Of one that is
+    too small for half a pixel anywhere, the pixels that have the most of it are true.
+
+    Raises:
+        CorruptImage: it cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise CorruptImage(f"{path}: {TOO_LARGE}")
+            values = np.asarray(_on_black(image) if image.has_transparency_data else image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as damaged:
+        raise CorruptImage(f"{path}: this mask cannot be read") from damaged
+    values = values.max(axis=2) if values.ndim == 3 else values
+    highest = int(values.max())
+    marked = values > (highest / 2 if highest > HIGHEST_NUMBER else 0)
+    share = to_tensor(Image.fromarray(marked.astype(np.uint8) * 255), side, 1, resize)[0]
+    return share > min(127, max(int(share.max()) - 1, 0))
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA")).convert("RGB")
 
 
 def _stem(name: str) -> str:

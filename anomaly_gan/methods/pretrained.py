@@ -63,7 +63,14 @@ def load_weights(backbone: Backbone, weights: str) -> None:
             Path(weights), f"method.weights={weights}: not a whole file of weights by torch.save"
         )
     wanted = network.state_dict()
-    missing = [key for key, value in wanted.items() if key not in found or found[key].shape != value.shape]
+    tensors = (
+        {key: value for key, value in found.items() if isinstance(value, Tensor)}
+        if isinstance(found, dict)
+        else {}
+    )
+    missing = [
+        key for key, value in wanted.items() if key not in tensors or tensors[key].shape != value.shape
+    ]
     if missing:
         raise UserError(f"method.weights={weights}: not those of {name} (it has no fitting {missing[0]})")
     network.load_state_dict({key: found[key] for key in wanted})
@@ -89,6 +96,6 @@ def _in_order(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, 
     The package's file has the names of another program.
     """
     pairs = list(zip(wanted.items(), found.values(), strict=False))
-    if any(value.shape != other.shape for (_, value), other in pairs):
+    if len(pairs) < len(wanted) or any(value.shape != other.shape for (_, value), other in pairs):
         raise UserError("method.weights=package: another version of the weights than this program knows")
     return {key: other for (key, _), other in pairs}

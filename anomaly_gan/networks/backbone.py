@@ -51,11 +51,11 @@ class Backbone(nn.Module):
             )
         # Built here and not fetched: weights come with a detector's file, or from `pretrained.load_weights`.
         self.network = timm.create_model(name, pretrained=False, num_classes=0)
+        if not hasattr(self.network, "forward_intermediates") or not hasattr(self.network, "feature_info"):
+            raise UserError(f"scoring.backbone={name}: timm gives no feature maps of it; resnet18 has some")
         stages = [stage["num_chs"] for stage in self.network.feature_info]
-        if not hasattr(self.network, "forward_intermediates") or blocks[-1] >= len(stages):
-            raise UserError(
-                f"scoring.blocks={list(blocks)}: {name} has the maps 0 to {len(stages) - 1} at most"
-            )
+        if blocks[-1] >= len(stages):
+            raise UserError(f"scoring.blocks={list(blocks)}: {name} has the maps 0 to {len(stages) - 1}")
         self.name, self.blocks = name, list(blocks)
         self.channels = [stages[block] for block in blocks]
         self.network.prune_intermediate_layers(self.blocks, prune_norm=True, prune_head=True)
@@ -67,13 +67,26 @@ class Backbone(nn.Module):
         self.requires_grad_(False)
         self.to(memory_format=torch.channels_last)
         self.eval()
+        self._try(smallest_side)
+
+    @torch.no_grad()
+    def _try(self, side: int) -> None:
+        """Refuse now what takes no images of any size: transformers want those that they were made for."""
+        try:
+            sizes = [self(torch.zeros(1, 3, of, of))[0].shape[2] for of in (side, side + 32)]
+        except (AssertionError, RuntimeError) as wrong:
+            raise UserError(
+                f"scoring.backbone={self.name}: takes no images of {side} pixels: {wrong}"
+            ) from wrong
+        if sizes[0] > sizes[1]:
+            raise UserError(f"scoring.backbone={self.name}: its maps do not grow with the image")
 
     def train(self, mode: bool = True) -> "Backbone":
         """It stays in evaluation: its statistics are part of what it has learned."""
         return super().train(False)
 
     def forward(self, images: Images) -> list[Float[Tensor, "batch _ _ _"]]:
-        """The maps of grey or coloured images in [0, 1]; the largest first."""
+        """The maps of square images in [0, 1], grey or coloured; the largest first."""
         if images.shape[-1] < self.smallest_side:
             side = (self.smallest_side, self.smallest_side)
             images = F.interpolate(images, size=side, mode="bilinear", align_corners=False)

@@ -150,5 +150,9 @@ def measure(run: Run, tested: Tested, feature_network: FeatureNetwork | None) ->
     validation = None
     if run.config.get("validate"):
         validation = validate(run.scorer, run.data, run.config["seed"])
-    localisation = None if scored is None else evaluation.localise(run.scorer, run.data, scored)
+    localisation = None
+    if scored is not None and run.scorer.scores_places:
+        start = time.perf_counter()
+        localisation = evaluation.localise(run.scorer, run.data, scored)
+        seconds["localise"] = time.perf_counter() - start
     return Measured(aurocs, intervals, generator, validation, localisation, seconds)

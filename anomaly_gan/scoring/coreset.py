@@ -36,9 +36,9 @@ def farthest_points(points: Float[Tensor, "points feature"], count: int) -> Int6
     nearest.fill_(torch.inf)
     while len(chosen) < count:
         nearest = torch.minimum(nearest, _to_nearest(points, squares, points[new]))
-        nearest[new] = -1  # never again, whatever rounding makes of a point's distance to itself
+        nearest[new] = -torch.inf  # never again
         far = nearest.topk(min(CANDIDATES + 1, len(points)))
-        limit = far.values[CANDIDATES] if len(points) > CANDIDATES else far.values.new_tensor(-1.0)
+        limit = far.values[CANDIDATES] if len(points) > CANDIDATES else far.values.new_tensor(-torch.inf)
         new = far.indices[_farthest_of(points[far.indices], far.values, limit, count - len(chosen))]
         chosen = torch.cat([chosen, new])
     return chosen
@@ -59,7 +59,7 @@ def _farthest_of(
             break
         new.append(int(row))
         nearest = torch.minimum(nearest, among[row])
-        nearest[row] = -1
+        nearest[row] = -torch.inf
     return torch.tensor(new, device=points.device)
 
 

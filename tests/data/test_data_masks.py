@@ -46,6 +46,37 @@ def test_a_mask_is_resized_like_its_picture(tmp_path: Path) -> None:
     assert read_mask(tmp_path / "mask.png", 20, "crop").sum() == 0  # it lies outside of the middle
 
 
+def test_masks_that_number_their_defects_are_masks(tmp_path: Path) -> None:
+    pixels = np.zeros((20, 20), dtype=np.uint8)
+    pixels[2:6, 2:6], pixels[10:14, 10:18] = 1, 3
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    assert torch.equal(read_mask(tmp_path / "mask.png", 20, "stretch"), torch.from_numpy(pixels > 0))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_what_is_transparent_is_not_marked(tmp_path: Path, mode: str) -> None:
+    alpha = np.zeros((20, 20), dtype=np.uint8)
+    alpha[5:10, 5:10] = 255
+    image = Image.new(mode, (20, 20), "white")
+    image.putalpha(Image.fromarray(alpha))
+    image.save(tmp_path / "mask.png")
+    assert torch.equal(read_mask(tmp_path / "mask.png", 20, "stretch"), torch.from_numpy(alpha > 0))
+
+
+def test_a_defect_of_less_than_half_a_pixel_is_not_lost(tmp_path: Path) -> None:
+    pixels = np.zeros((200, 200), dtype=np.uint8)
+    pixels[104, 20:180] = 255  # a crack
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    rows, columns = read_mask(tmp_path / "mask.png", 20, "stretch").nonzero(as_tuple=True)
+    assert set(rows.tolist()) == {10}
+    assert len(set(columns.tolist())) > 12
+
+
+def test_an_empty_mask_marks_nothing(tmp_path: Path) -> None:
+    Image.new("L", (20, 20)).save(tmp_path / "mask.png")
+    assert not read_mask(tmp_path / "mask.png", 10, "stretch").any()
+
+
 class Brightness(Scorer):
     """Every place is as anomalous as it is bright."""
 
@@ -104,3 +135,15 @@ def test_without_masks_nothing_is_said_of_places(tmp_path: Path) -> None:
     scored = evaluation.score_test_set(scorer, data)
     assert scored is not None
     assert evaluation.localise(scorer, data, scored) is None
+
+
+def test_a_mask_that_cannot_be_read_costs_its_picture_alone(tmp_path: Path) -> None:
+    data = tree(tmp_path)
+    (tmp_path / "ground_truth/hole/1_mask.png").write_bytes(b"no mask")
+    scorer = Brightness(image_size=32, channels=1)
+    scored = evaluation.score_test_set(scorer, data)
+    assert scored is not None
+    found = evaluation.localise(scorer, data, scored)
+    assert found is not None
+    assert found["regions"] == 2
+    assert any("1_mask.png" in note for note in data.notes)

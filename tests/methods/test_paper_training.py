@@ -235,7 +235,12 @@ def test_phases_are_replayed_where_nothing_is_said_on_one_gpu_if_they_can_be(
 
 
 @pytest.mark.parametrize(
-    ("graphs", "words"), [(True, "for a run on one GPU"), ("perhaps", "valid: true, false, auto")]
+    ("graphs", "words"),
+    [
+        (True, "for a run on one GPU"),
+        ("perhaps", "valid: true, false, auto"),
+        (1, "valid: true, false, auto"),
+    ],
 )
 def test_graphs_that_cannot_be_had_are_refused(make_method, graphs: Any, words: str) -> None:
     with pytest.raises(UserError, match=words):

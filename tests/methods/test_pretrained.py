@@ -72,9 +72,10 @@ def test_weights_that_cannot_be_had_are_told_in_a_line(
     torch.save(timm.create_model("resnet50", pretrained=False).state_dict(), tmp_path / "other.pth")
     with pytest.raises(UserError, match="not those of resnet18"):
         load_weights(backbone, str(tmp_path / "other.pth"))
-    torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(UserError, match="not those of resnet18"):
-        load_weights(backbone, str(tmp_path / "list.pth"))
+    for odd in ([1, 2], torch.zeros(3), {"conv1.weight": 3}):
+        torch.save(odd, tmp_path / "odd.pth")
+        with pytest.raises(UserError, match="not those of resnet18"):
+            load_weights(backbone, str(tmp_path / "odd.pth"))
 
     def fails(*_: object, **__: object) -> None:
         raise OSError("no network")

@@ -49,6 +49,7 @@ def test_it_never_learns() -> None:
         ("resnet18", [5], "has the maps 0 to 4"),
         ("resnet18", [2, 1], "must be rising"),
         ("resnet18", [], "must be rising"),
+        ("vit_tiny_patch16_224", [2], "takes no images of 32 pixels"),
     ],
 )
 def test_what_cannot_be_had_is_said_in_a_line(name: str, blocks: list[int], words: str) -> None:

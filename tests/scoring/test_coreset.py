@@ -33,6 +33,11 @@ def test_equal_points_are_chosen_once_each() -> None:
     assert sorted(coreset.farthest_points(points, 7).tolist()) == list(range(7))
 
 
+def test_points_far_from_the_origin_are_chosen_once_each() -> None:
+    points = 1e4 + torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    assert len(set(coreset.farthest_points(points, 50).tolist())) == 50
+
+
 def test_chosen_points_cover_all_others_better_than_drawn_ones() -> None:
     rng = torch.Generator().manual_seed(0)
     points = torch.randn(5000, 8, generator=rng) ** 3  # a few lie far out
