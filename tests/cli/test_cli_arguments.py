@@ -159,7 +159,7 @@ def test_every_setting_that_holds_a_text_is_a_path_or_name_or_one_of_a_few_words
     words |= {"data.superclass_map", "optimizer.decay", "scoring.primary", "scoring.precision"}
     words.add("scoring.shifts.border")
     words |= {"scoring.body", "schedule.minutes_of"}
-    words |= {"trainer.accelerator", "trainer.devices", "trainer.precision"}
+    words |= {"trainer.accelerator", "trainer.devices", "trainer.precision", "trainer.cuda_graphs"}
     found = set()
     for file in sorted(config_folder().rglob("*.yaml")):
         if file.parent.name in ("experiment", "sweep", "launcher", "debug", "budget", "of"):

@@ -56,7 +56,9 @@ def length(config: DictConfig, images_of_a_class: int) -> int:
 
 def is_beside_published_figures(config: DictConfig, said: str) -> bool:
     """Somebody has published figures on its data, which reports show beneath it; or its header names some."""
-    return bool(published(config.data.name)[0]) or bool(re.search(r"Published|Reference|[Rr]eproduce", said))
+    return bool(published(config.data.name or "")[0]) or bool(
+        re.search(r"Published|Reference|[Rr]eproduce", said)
+    )
 
 
 def number(written: str) -> int:
