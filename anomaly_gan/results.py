@@ -52,7 +52,8 @@ class RunResult:
     counts: dict[str, int]
     iterations: int
     seconds: dict[str, float]
-    """train (without what follows), curve, pictures, fit_scorer, score, raw_pixels, generator, total."""
+    """train (without what follows), curve, pictures, fit_scorer, score, raw_pixels, generator, localise,
+    total."""
     images_per_second: dict[str, float]
     """train: inliers drawn, by this process; score: test images."""
     config: dict[str, Any]

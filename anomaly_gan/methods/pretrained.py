@@ -10,8 +10,7 @@ from anomaly_gan.errors import UserError
 from anomaly_gan.methods.base import Method
 from anomaly_gan.networks.backbone import NEEDED, Backbone
 from anomaly_gan.safe_load import safe_load
-from anomaly_gan.scoring.dense import DenseScorer
-from anomaly_gan.scoring.pooled import PooledNeighbours
+from anomaly_gan.scoring.pretrained import BackboneScorer
 
 SHIPPED = "tf_efficientnet_lite0"
 """The one architecture whose weights a Python package ships."""
@@ -26,7 +25,7 @@ class Pretrained(Method):
         training: see `Method`.
     """
 
-    def __init__(self, *, scorer: DenseScorer | PooledNeighbours, weights: str, **training: Any):
+    def __init__(self, *, scorer: BackboneScorer, weights: str, **training: Any):
         super().__init__(scorer=scorer, **training)
         load_weights(scorer.backbone, weights)
 

@@ -112,7 +112,7 @@ class Measured:
     localisation: dict[str, Any] | None
     """As `RunResult.localisation`."""
     seconds: Mapping[str, float]
-    """How long it took ("generator")."""
+    """How long it took ("generator", "localise")."""
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,15 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from anomaly_gan.networks.backbone import Backbone
 from anomaly_gan.precision import at_least_float32
-from anomaly_gan.scoring.base import Precision, Scorer
+from anomaly_gan.scoring.pretrained import BackboneScorer
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import ImageBatches, Images, PlaceFeatures, RawImages, ScoreMaps, Scores
 
@@ -21,34 +21,23 @@ AT_A_TIME = 16
 """Pictures whose features are in memory at a time: a cache holds more of few."""
 
 
-class DenseScorer(Scorer):
+class DenseScorer(BackboneScorer):
     """Compares the features of each place with those of normal pictures; the worst place is the score.
 
     Features are averaged over 3 x 3 places of their own map, as PatchCore has it; smaller maps are enlarged
     to the largest, and all stand side by side.
 
     Args:
-        image_size, channels, precision: see `Scorer`.
-        backbone, blocks, smallest_side: see `Backbone`.
+        of_backbone: see `BackboneScorer`.
     """
 
     scores_places = True
     bell: Tensor
     """What a map is blurred with, along either side."""
 
-    def __init__(
-        self,
-        *,
-        image_size: int,
-        channels: int,
-        backbone: str,
-        blocks: list[int],
-        smallest_side: int,
-        precision: Precision,
-    ):
-        super().__init__(image_size=image_size, channels=channels, precision=precision)
-        self.backbone = Backbone(backbone, blocks, smallest_side)
-        deviation = BLUR * image_size
+    def __init__(self, **of_backbone: Any):
+        super().__init__(**of_backbone)
+        deviation = BLUR * self.image_size
         offsets = torch.arange(-round(3 * deviation), round(3 * deviation) + 1)
         bell = torch.exp(-0.5 * (offsets / deviation).square())
         self.register_buffer("bell", bell / bell.sum(), persistent=False)

@@ -1,5 +1,7 @@
 """PaDiM (Defard et al., 2021): at each place of the picture, a Gaussian of what is normal there."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -8,7 +10,6 @@ from anomaly_gan.distributed import gather_unknown, world_size
 from anomaly_gan.errors import UserError
 from anomaly_gan.precision import in_full_precision
 from anomaly_gan.randomness import make_rng
-from anomaly_gan.scoring.base import Precision
 from anomaly_gan.scoring.dense import DenseScorer, in_parts
 from anomaly_gan.types import ImageBatches, PlaceFeatures
 
@@ -23,9 +24,9 @@ class PaDiM(DenseScorer):
     For pictures that show their object always in the same position.
 
     Args:
-        image_size, channels, precision, backbone, blocks, smallest_side: see `DenseScorer`.
         features: how many of the backbone's channels are used; they are drawn by `seed`.
         seed: of the draw.
+        of_dense: see `BackboneScorer`.
     """
 
     primary = "padim"
@@ -36,26 +37,8 @@ class PaDiM(DenseScorer):
     chosen: Tensor
     """Channels, [D]."""
 
-    def __init__(
-        self,
-        *,
-        image_size: int,
-        channels: int,
-        backbone: str,
-        blocks: list[int],
-        smallest_side: int,
-        features: int,
-        seed: int,
-        precision: Precision,
-    ):
-        super().__init__(
-            image_size=image_size,
-            channels=channels,
-            backbone=backbone,
-            blocks=blocks,
-            smallest_side=smallest_side,
-            precision=precision,
-        )
+    def __init__(self, *, features: int, seed: int, **of_dense: Any):
+        super().__init__(**of_dense)
         there_are = sum(self.backbone.channels)
         if not 1 <= features <= there_are:
             raise UserError(
@@ -63,7 +46,7 @@ class PaDiM(DenseScorer):
             )
         drawn = torch.randperm(there_are, generator=make_rng("cpu", seed, "padim features"))[:features]
         with torch.no_grad():
-            maps = self.backbone(torch.zeros(1, channels, image_size, image_size))
+            maps = self.backbone(torch.zeros(1, self.channels, self.image_size, self.image_size))
         places = maps[0].shape[2] * maps[0].shape[3]
         self.register_buffer("chosen", drawn.sort().values)
         self.register_buffer("mean", torch.zeros(places, features))

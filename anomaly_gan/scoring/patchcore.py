@@ -11,7 +11,6 @@ from anomaly_gan.distributed import gather_unknown, world_size
 from anomaly_gan.errors import UserError
 from anomaly_gan.precision import in_full_precision
 from anomaly_gan.randomness import make_rng
-from anomaly_gan.scoring.base import Precision
 from anomaly_gan.scoring.coreset import farthest_points
 from anomaly_gan.scoring.dense import DenseScorer, in_parts
 from anomaly_gan.types import ImageBatches, PlaceFeatures
@@ -26,39 +25,19 @@ class PatchCore(DenseScorer):
     The bank is chosen from all normal places by `farthest_points`, on a random projection of their features.
 
     Args:
-        image_size, channels, precision, backbone, blocks, smallest_side: see `DenseScorer`.
         patches: how many the bank holds at most.
         chosen_from: how many places they are chosen from at most; of more, as many are drawn.
         projection: features by which they are chosen.
         seed: of the draws.
+        of_dense: see `BackboneScorer`.
     """
 
     primary = "patchcore"
     bank: Tensor
     """[N, D]."""
 
-    def __init__(
-        self,
-        *,
-        image_size: int,
-        channels: int,
-        backbone: str,
-        blocks: list[int],
-        smallest_side: int,
-        patches: int,
-        chosen_from: int,
-        projection: int,
-        seed: int,
-        precision: Precision,
-    ):
-        super().__init__(
-            image_size=image_size,
-            channels=channels,
-            backbone=backbone,
-            blocks=blocks,
-            smallest_side=smallest_side,
-            precision=precision,
-        )
+    def __init__(self, *, patches: int, chosen_from: int, projection: int, seed: int, **of_dense: Any):
+        super().__init__(**of_dense)
         for name, value in (("patches", patches), ("projection", projection)):
             if value < 1:
                 raise UserError(f"scoring.{name}={value} must be at least 1")

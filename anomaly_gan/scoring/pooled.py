@@ -9,41 +9,29 @@ from torch import Tensor
 
 from anomaly_gan.distributed import gather_unknown
 from anomaly_gan.errors import UserError
-from anomaly_gan.networks.backbone import Backbone
 from anomaly_gan.precision import at_least_float32, in_full_precision
-from anomaly_gan.scoring.base import Attribution, Neighbours, Precision, Scorer
+from anomaly_gan.scoring.base import Attribution, Neighbours
+from anomaly_gan.scoring.pretrained import BackboneScorer
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import Embeddings, ImageBatches, Images, RawImages, Scores
 
 
-class PooledNeighbours(Scorer):
+class PooledNeighbours(BackboneScorer):
     """One less the mean cosine to the nearest normal pictures, of features averaged over all places.
 
     Args:
-        image_size, channels, precision: see `Scorer`.
-        backbone, blocks, smallest_side: see `Backbone`; the features of several blocks stand side by side.
         neighbours: how many of the nearest.
+        of_backbone: see `BackboneScorer`; the features of several blocks stand side by side.
     """
 
     primary = "pooled"
     bank: Tensor
     """Features of the normal pictures, each of length one, [N, D]."""
 
-    def __init__(
-        self,
-        *,
-        image_size: int,
-        channels: int,
-        backbone: str,
-        blocks: list[int],
-        smallest_side: int,
-        neighbours: int,
-        precision: Precision,
-    ):
-        super().__init__(image_size=image_size, channels=channels, precision=precision)
+    def __init__(self, *, neighbours: int, **of_backbone: Any):
+        super().__init__(**of_backbone)
         if neighbours < 1:
             raise UserError(f"scoring.neighbours={neighbours} must be at least 1")
-        self.backbone = Backbone(backbone, blocks, smallest_side)
         self.neighbours = neighbours
         self.register_buffer("bank", torch.empty(0, sum(self.backbone.channels)))
 

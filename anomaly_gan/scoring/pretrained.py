@@ -1,0 +1,26 @@
+"""What scorers by the features of a network share that others have trained."""
+
+from anomaly_gan.networks.backbone import Backbone
+from anomaly_gan.scoring.base import Precision, Scorer
+
+
+class BackboneScorer(Scorer):
+    """A scorer with a backbone, whose weights are random until a method or a detector's file gives it others.
+
+    Args:
+        image_size, channels, precision: see `Scorer`.
+        backbone, blocks, smallest_side: see `Backbone`.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        backbone: str,
+        blocks: list[int],
+        smallest_side: int,
+        precision: Precision,
+    ):
+        super().__init__(image_size=image_size, channels=channels, precision=precision)
+        self.backbone = Backbone(backbone, blocks, smallest_side)
