@@ -50,6 +50,8 @@ class Folder(OneClassData):
         bits: how many bits of a 16-bit file its camera uses, 9 to 16; see `decode.to_tensor`.
         on_corrupt: "raise" or "skip" (leave out, count and list in `skipped`).
         memory_limit_gib: largest split to keep decoded in memory, GiB.
+        split_file: a CSV file that says what is learned from and what is tested, see `split_file.placed_by`;
+            None: the folders say it.
         group: regular expression for the part of a path that images of one object have in common (shots
             of one tile, frames of one film): held out together or not at all. None: each is on its own.
         **shared: see OneClassData.
@@ -67,6 +69,7 @@ class Folder(OneClassData):
         bits: int = 16,
         on_corrupt: str = "raise",
         memory_limit_gib: float | int = 4.0,
+        split_file: str | None = None,
         group: str | None = None,
         **shared: Any,
     ):
@@ -81,6 +84,7 @@ class Folder(OneClassData):
         self.bits = bits
         self.on_corrupt = on_corrupt
         self.memory_limit_gib = memory_limit_gib
+        self.split_file = Path(split_file).expanduser() if split_file else None
         self.group = group
 
     def discover(self) -> None:
@@ -178,7 +182,7 @@ class Folder(OneClassData):
 
     def read_tree(self) -> Tree:
         """Which files there are, and their classes."""
-        return read_tree(self.root, self.requested_class)
+        return read_tree(self.root, self.requested_class, self.split_file)
 
     def can_be_normal(self) -> list[str]:
         """The classes that have training images and no name for something bad."""

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from anomaly_gan.data.decode import SUFFIXES
 from anomaly_gan.data.places import NORMAL_KEY, PLACES_TOLD, Place, Placed, counted, placed_in
-from anomaly_gan.data.scan import scan, some
+from anomaly_gan.data.scan import Scan, scan, some
+from anomaly_gan.data.split_file import placed_by
 from anomaly_gan.data.words import NORMAL, TEST, TRAIN, VALIDATION, plain
 from anomaly_gan.errors import UserError, nearest
 
@@ -47,8 +48,8 @@ class Tree:
     """Pictures of where a defect is: paths, as in `Files`."""
 
 
-def read_tree(root: Path, asked: int | str | None) -> Tree:
-    """Recognise the layout of `root`.
+def read_tree(root: Path, asked: int | str | None, split_file: Path | None = None) -> Tree:
+    """Recognise the layout of `root`, or take it from a file.
 
     - `train/<class>/*` and `test/<class>/*`: classes by folder, at any depth below it. MVTec AD's layout is
       this one with "good" alone in train. Images directly in `train` are all of one class, "good". Without a
@@ -64,14 +65,36 @@ def read_tree(root: Path, asked: int | str | None) -> Tree:
         root: a folder.
         asked: name of the normal class, else its index in `Tree.class_names`; "good" where no folder is named
             so: all that is not named for something bad. None: what the layout says.
+        split_file: see `split_file.placed_by`; what it does not name is left out.
 
     Raises:
         UserError: there are no images, it is unclear what class they have or which is normal, or the class
             asked for has no training images.
     """
-    splits = _splits(root)
+    splits = {} if split_file else _splits(root)
     found = scan(root, apart=splits.values())
     left_out = found.left_out()
+    if split_file:
+        images, tested = placed_by(split_file, found.images, root)
+        unused = len(found.images) - len(images) - len(tested)
+        left_out += [f"left out: {unused} images that {split_file.name} does not name"] if unused else []
+    else:
+        images, tested = _placed_by_folders(root, splits, found, left_out)
+    outside = [place.path for place in tested.values() if not place.label]
+    if outside:
+        raise UserError(
+            f"{root}/{outside[0]} holds images outside of any class folder: "
+            f"move them into {root}/{outside[0]}/{GOOD} or {root}/{outside[0]}/<defect>"
+        )
+    normal_keys = _decide(images, tested, asked, root / splits.get("train", ""))
+    tree = _tree(images, tested, normal_keys, bool(splits or split_file), left_out)
+    return replace(tree, masks=found.masks)
+
+
+def _placed_by_folders(
+    root: Path, splits: dict[str, str], found: Scan, left_out: list[str]
+) -> tuple[Placed, Placed]:
+    """What is learned from and what is tested, by folders; what is neither is told in `left_out`."""
     train_folder = splits.get("train", "")
     if splits and not train_folder:
         one = next(iter(splits.values()))
@@ -89,15 +112,7 @@ def read_tree(root: Path, asked: int | str | None) -> Tree:
             tested = placed_in(found.images, test_folder, root)
     else:
         _refuse_splits_below(images, root)
-    outside = [place.path for place in tested.values() if not place.label]
-    if outside:
-        raise UserError(
-            f"{root}/{outside[0]} holds images outside of any class folder: "
-            f"move them into {root}/{outside[0]}/{GOOD} or {root}/{outside[0]}/<defect>"
-        )
-    normal_keys = _decide(images, tested, asked, root / train_folder)
-    tree = _tree(images, tested, normal_keys, bool(train_folder), left_out)
-    return replace(tree, masks=found.masks)
+    return images, tested
 
 
 def _tree(images: Placed, tested: Placed, normal_keys: set[str], split: bool, left_out: list[str]) -> Tree:

@@ -339,7 +339,7 @@ def test_every_experiment_composes_with_objects_that_can_be_built(command, exper
     assert f"anomaly-gan train experiment={experiment}" in header  # a header says the command
     description = {"image_size": 32, "channels": 3, "iterations": 1}
     scorer = build_method(config, description).scorer
-    assert scorer.primary.startswith({"mvtec": "patchcore"}.get(experiment, "csi"))
+    assert scorer.primary.startswith({"mvtec": "patchcore", "visa": "patchcore"}.get(experiment, "csi"))
     build(config["callbacks"], "callbacks", ("callbacks",))
 
 

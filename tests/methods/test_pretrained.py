@@ -94,24 +94,57 @@ def test_a_machine_without_the_package_is_told_what_to_install(monkeypatch: pyte
         Backbone(SHIPPED, [0], smallest_side=32)
 
 
+PLACES = {
+    "mvtec": {
+        "train": "train/good/{:03d}.png",
+        "normal": "test/good/{:03d}.png",
+        "hole": "test/hole/{:03d}.png",
+        "mask": "ground_truth/hole/{:03d}_mask.png",
+    },
+    "visa": {
+        "train": "Data/Images/Normal/{:04d}.JPG",
+        "normal": "Data/Images/Normal/1{:03d}.JPG",
+        "hole": "Data/Images/Anomaly/{:03d}.JPG",
+        "mask": "Data/Masks/Anomaly/{:03d}.png",
+    },
+}
+
+
 @package
-def test_the_layout_of_mvtec_ends_in_a_detector_that_says_where(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("layout", PLACES)
+def test_the_layout_of_a_data_set_ends_in_a_detector_that_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
 ) -> None:
     """Stripes; the defects are squares of noise, and masks say where."""
     random = np.random.default_rng(0)
-    for part, count in (("train/good", 12), ("test/good", 5), ("test/hole", 5)):
-        (tmp_path / "kind" / part).mkdir(parents=True)
+    lines = ["object,split,label,image,mask"]
+
+    def save(pixels: np.ndarray, part: str, number: int) -> None:
+        path = tmp_path / "kind" / PLACES[layout][part].format(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+        if part != "mask":
+            split = "train" if part == "train" else "test"
+            lines.append(f"kind,{split},,{path.relative_to(tmp_path)},")
+
+    for part, count in (("train", 12), ("normal", 5), ("hole", 5)):
         for number in range(count):
             pixels = (60 + 120 * (np.arange(64) % 16 < 8) + random.integers(0, 8, (64, 64))).astype(np.uint8)
-            if part == "test/hole":
+            if part == "hole":
                 mask = np.zeros_like(pixels)
                 mask[24:40, 8 + 8 * number : 24 + 8 * number] = 255
                 pixels[mask > 0] = random.integers(0, 255, int((mask > 0).sum()))
-                (tmp_path / "kind/ground_truth/hole").mkdir(parents=True, exist_ok=True)
-                Image.fromarray(mask).save(tmp_path / f"kind/ground_truth/hole/{number:03d}_mask.png")
-            Image.fromarray(pixels).save(tmp_path / "kind" / part / f"{number:03d}.png")
-    arguments = ["train", "experiment=mvtec", f"data.root={tmp_path / 'kind'}", "method=padim", "trainer=cpu"]
+                save(mask, "mask", number)
+            save(pixels, part, number)
+    (tmp_path / "split_csv").mkdir()
+    (tmp_path / "split_csv/1cls.csv").write_text("\n".join(lines))
+    arguments = [
+        "train",
+        f"experiment={layout}",
+        f"data.root={tmp_path / 'kind'}",
+        "method=padim",
+        "trainer=cpu",
+    ]
     small = ["image_size=64", "scoring.smallest_side=64", f"hydra.run.dir={tmp_path / 'run'}"]
     monkeypatch.setattr(sys, "argv", ["anomaly-gan", *arguments, *small])
     with pytest.raises(SystemExit) as stop:
