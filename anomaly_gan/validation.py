@@ -7,6 +7,7 @@ like. Being an AUROC, it compares trainings whose losses have other scales (temp
 stand-in: how far it follows the real AUROC is measured in docs/search.md.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from anomaly_gan.errors import UserError
 from anomaly_gan.metrics.auroc import auroc
 from anomaly_gan.randomness import make_rng
 from anomaly_gan.scoring.base import Scorer
+from anomaly_gan.transforms.defects import KINDS as DEFECTS
+from anomaly_gan.transforms.defects import NUMBERS, Drawn
 from anomaly_gan.types import Images
 
 ROUNDS = 4
@@ -47,10 +50,10 @@ def validate(scorer: Scorer, data: OneClassData, seed: int) -> dict[str, Any]:
     normal = torch.cat([scorer.score(batch) for batch in batches])
     images = torch.cat([batch.cpu() for batch in batches])
     by_kind = {}
-    for kind, make in {"shuffled": shuffled, "mixed": mixed}.items():
+    for kind, make in KINDS.items():
         scores = [
             scorer.score(part.to(scorer.device))
-            for _ in range(ROUNDS)
+            for _ in range(1 if kind in DEFECTS else ROUNDS)
             for part in make(images, rng).split(data.evaluation_batch_size)
         ]
         both = torch.cat([normal, *scores]).cpu().numpy().astype(np.float64)
@@ -90,3 +93,13 @@ def mixed(images: Images, rng: Generator) -> Images:
         other = images[(row + shift) % len(images)]
         image[:, y : y + tall, x : x + wide] = other[:, y : y + tall, x : x + wide]
     return made
+
+
+def defective(make: Callable[[Images, Drawn], Images]) -> Callable[[Images, Generator], Images]:
+    """Each image with one small defect of a kind."""
+    return lambda images, rng: make(images, Drawn(torch.rand(len(images), NUMBERS, generator=rng))).clamp(
+        0, 1
+    )
+
+
+KINDS = {"shuffled": shuffled, "mixed": mixed} | {name: defective(make) for name, make in DEFECTS.items()}

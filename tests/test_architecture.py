@@ -77,7 +77,7 @@ ARROWS: dict[str, set[str]] = {
     "build": {"config", "errors", "methods", "outside", "scoring"},
     "checkpoint": {"before", "build", "data", "errors", "safe_load", "scoring"},
     "evaluation": {"batches", "data", "distributed", "errors", "metrics", "scoring", "transforms", "types"},
-    "validation": {"batches", "data", "errors", "metrics", "randomness", "scoring", "types"},
+    "validation": {"batches", "data", "errors", "metrics", "randomness", "scoring", "transforms", "types"},
     "explanation": {"data", "scoring", "transforms", "types"},
     "reporting": {"before", "errors", "explanation", "metrics", "names", "own_files", "results"},
     "generation": {"batches", "data", "metrics", "progress", "reporting", "scoring", "transforms", "types"},

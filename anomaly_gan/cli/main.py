@@ -66,7 +66,9 @@ def main() -> None:
         from anomaly_gan.errors import nearest
 
         sys.exit(complain(f"{command}: no such command; {nearest(command, list(COMMANDS))}"))
-    sys.exit((run_plain if command in PLAIN else run)(command, arguments[1:]))
+    if command == "train" and "method=auto" in arguments:
+        command = "auto"
+    sys.exit((run_plain if command in (*PLAIN, "auto") else run)(command, arguments[1:]))
 
 
 def run_plain(command: str, arguments: list[str]) -> int:
@@ -78,7 +80,8 @@ def run_plain(command: str, arguments: list[str]) -> int:
         with listening():
             return int(load(command).main(arguments))
     except Stopped as stopped:
-        complain(f"{stopped}{'; the same command goes on with the search' if command == 'search' else ''}")
+        goes_on = command in ("search", "auto")
+        complain(f"{stopped}{'; the same command goes on with the search' if goes_on else ''}")
         return 128 + stopped.number
     except UserError as error:
         return complain(str(error))

@@ -82,7 +82,7 @@ def _search(settings: list[str], trials: int) -> int:
             fixed.append(default)
     fixed.append("validate=true")
     first = [f"{key}={_first(of)}" for key, of in space.items()]
-    folder = _folder([*fixed, *first]).parent
+    folder = folder_of([*fixed, *first]).parent
     folder.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         study_name=hashlib.sha256("\n".join(sorted(settings)).encode()).hexdigest()[:12],
@@ -101,7 +101,7 @@ def _search(settings: list[str], trials: int) -> int:
         trial = study.ask(space)
         chosen = [f"{key}={trial.params[key]}" for key in space]
         label = f"trial {complete + 1} of {trials}, {' '.join(chosen)}"
-        run = _folder([*fixed, *chosen])
+        run = folder_of([*fixed, *chosen])
         state, told = run_in_process([*fixed, *chosen], run, os.getpid(), label)
         if state == "finished":
             validation = RunResult.read(run).validation
@@ -142,7 +142,7 @@ def _first(distribution: Any) -> Any:
     return distribution.choices[0] if hasattr(distribution, "choices") else distribution.low
 
 
-def _folder(overrides: list[str]) -> Path:
+def folder_of(overrides: list[str]) -> Path:
     """Where the run with these settings is kept."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_folder()), version_base="1.3"):

@@ -77,13 +77,28 @@ class FeatureExtractor(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Images) -> Features:
-        centred = (images - 0.5) / 0.5
-        return self._heads(self.body(centred.contiguous(memory_format=torch.channels_last)))
+        return self._heads(self.body(_centred(images)))
+
+    def maps(self, images: Images) -> list[Float[Tensor, "batch _ _ _"]]:
+        """The last feature map of each resolution, the largest first; images of any size of at least 32."""
+        found: list[Tensor] = []
+        seen = _centred(images)
+        for layer in self.body[:-2]:  # all but the mean over the places
+            seen = layer(seen)
+            if found and found[-1].shape[2] == seen.shape[2]:
+                found.pop()
+            found.append(seen)
+        return found
 
     @in_full_precision
     def _heads(self, penultimate: Float[Tensor, "batch feature"]) -> Features:
         """They cost next to nothing, and scores are made of what they say: never in half precision."""
         return Features(self.projection_head(penultimate), self.shift_head(penultimate), penultimate)
+
+
+def _centred(images: Images) -> Images:
+    centred: Tensor = (images - 0.5) / 0.5
+    return centred.contiguous(memory_format=torch.channels_last)
 
 
 def _resnet18(channels: int, width: int, large: bool) -> tuple[list[nn.Module], int]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from anomaly_gan.precision import at_least_float32
-from anomaly_gan.scoring.pretrained import BackboneScorer
+from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import ImageBatches, Images, PlaceFeatures, RawImages, ScoreMaps, Scores
 
@@ -21,35 +21,39 @@ AT_A_TIME = 16
 """Pictures whose features are in memory at a time: a cache holds more of few."""
 
 
-class DenseScorer(BackboneScorer):
+class DenseScorer(Scorer):
     """Compares the features of each place with those of normal pictures; the worst place is the score.
 
     Features are averaged over 3 x 3 places of their own map, as PatchCore has it; smaller maps are enlarged
     to the largest, and all stand side by side.
 
     Args:
-        of_backbone: see `BackboneScorer`.
+        of_scorer: see `Scorer`.
     """
 
     scores_places = True
     bell: Tensor
     """What a map is blurred with, along either side."""
 
-    def __init__(self, **of_backbone: Any):
-        super().__init__(**of_backbone)
+    def __init__(self, **of_scorer: Any):
+        super().__init__(**of_scorer)
         deviation = BLUR * self.image_size
         offsets = torch.arange(-round(3 * deviation), round(3 * deviation) + 1)
         bell = torch.exp(-0.5 * (offsets / deviation).square())
         self.register_buffer("bell", bell / bell.sum(), persistent=False)
 
     @abstractmethod
+    def feature_maps(self, images: Images) -> list[Float[Tensor, "batch _ _ _"]]:
+        """What a network says of each place, as maps; the largest first."""
+
+    @abstractmethod
     def place_scores(self, features: PlaceFeatures) -> Float[Tensor, "batch rows columns"]:
         """How far the features of each place are from normal ones, at least 0."""
 
     def place_features(self, images: Images) -> PlaceFeatures:
-        """What the backbone says of each place, [B, h, w, D], in float32 at least."""
+        """What the network says of each place, [B, h, w, D], in float32 at least."""
         with self.autocast(images.device):
-            maps = self.backbone(images)
+            maps = self.feature_maps(images)
         averaged = [F.avg_pool2d(at_least_float32(found), 3, 1, 1, count_include_pad=False) for found in maps]
         places = averaged[0].shape[2:]
         enlarged = [
@@ -59,10 +63,12 @@ class DenseScorer(BackboneScorer):
 
     @torch.inference_mode()
     def maps(self, images: Images) -> ScoreMaps:
+        self.eval()
         return torch.cat([self._maps(part) for part in images.split(AT_A_TIME)])
 
     @torch.inference_mode()
     def scores(self, images: Images) -> dict[str, Scores]:
+        self.eval()
         worst = [self._maps(part).amax(dim=(1, 2)) for part in images.split(AT_A_TIME)]
         return {self.primary: torch.cat(worst)}
 

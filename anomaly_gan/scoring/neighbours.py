@@ -2,20 +2,18 @@
 
 import warnings
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from anomaly_gan.distributed import average_, gather_unknown, world_size
 from anomaly_gan.errors import UserError
-from anomaly_gan.networks.autoencoders import Family
-from anomaly_gan.networks.feature_extractor import Body, FeatureExtractor
 from anomaly_gan.networks.modes import batch_norms, recalibrating
-from anomaly_gan.networks.synthesis import Synthesis
 from anomaly_gan.randomness import RowRng, make_rng
-from anomaly_gan.scoring.base import Attribution, Neighbours, Precision, Scorer
+from anomaly_gan.scoring.base import Attribution, Neighbours
 from anomaly_gan.scoring.embedding import Embedded, embed
+from anomaly_gan.scoring.features import FeatureScorer
 from anomaly_gan.scoring.hellinger import roots, squared_distance
 from anomaly_gan.scoring.memory import MemoryBank, check_features_are_remembered
 from anomaly_gan.scoring.scores import (
@@ -28,7 +26,6 @@ from anomaly_gan.scoring.scores import (
 )
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.transforms.shifts import Views
-from anomaly_gan.transforms.views import ShiftedViews
 from anomaly_gan.types import ImageBatches, Images, Latents, RawImages, Scores
 
 SUFFIX = {"plain": "", "ensemble": "_ens"}
@@ -41,7 +38,7 @@ BANK_ROWS = 4
 """Rows of the bank compared at a time, for each view that goes through F at a time: a row is small."""
 
 
-class NearestNeighbours(Scorer):
+class NearestNeighbours(FeatureScorer):
     """F, a bank of the normal images' embeddings, and G and E where they were trained.
 
     Scores come in two forms: from the shifted image alone (eq. 11's M: `paper`, `csi` and their parts), and,
@@ -49,10 +46,6 @@ class NearestNeighbours(Scorer):
     the Hellinger distance ranks, it does so as the mean over both: `hellinger_all`.
 
     Args:
-        image_size, channels, precision: see `Scorer`.
-        width, embedding_size, body: of F.
-        networks: what E and G are made of.
-        views: shifts and augmentation.
         seed: of the ensemble's draws.
         primary: which score ranks; that of the ensemble where it runs, of `hellinger` the mean over both.
             Hellinger distances need a bank of their own, which is made where they rank.
@@ -61,37 +54,26 @@ class NearestNeighbours(Scorer):
             sets the memory.
         recalibrate_batch_norm: re-estimate F's running statistics on the bank's images, seen as the primary
             score sees them, before the bank is made.
+        of_features: see `FeatureScorer`.
     """
 
     def __init__(
         self,
         *,
-        image_size: int,
-        channels: int,
-        width: int,
-        embedding_size: int,
-        networks: Family,
-        views: ShiftedViews,
         seed: int,
         primary: Literal["paper", "csi", "hellinger"],
         ensemble: int,
         chunk: int,
-        precision: Precision,
         recalibrate_batch_norm: bool,
-        body: Body = "resnet18",
+        **of_features: Any,
     ):
         for key, value, smallest in (
             ("scoring.ensemble", ensemble, 0),
             ("scoring.chunk", chunk, 1),
-            ("scoring.embedding_size", embedding_size, 1),
         ):
             if value < smallest:
                 raise UserError(f"{key}={value} must be at least {smallest}")
-        super().__init__(image_size=image_size, channels=channels, precision=precision)
-        shifts = views.shifts.count
-        self.network = FeatureExtractor(image_size, channels, width, shifts, embedding_size, body)
-        self.synthesis = Synthesis(networks, image_size, channels)
-        self.views = views
+        super().__init__(**of_features)
         self.seed = seed
         self.forms: tuple[str, ...] = ("plain", "ensemble") if ensemble > 0 else ("plain",)
         self.banks = nn.ModuleDict({form: MemoryBank() for form in self.forms})
@@ -103,7 +85,7 @@ class NearestNeighbours(Scorer):
                 self.primary = OF_ALL_FORMS
         self.parts = tuple(part + SUFFIX[form] for form in self.forms for part in PARTS)
         # Drawn here once: neither a chunk of images nor an export's trace has to draw them again.
-        self.draws = tuple(views.scoring_draw(draw, seed) for draw in range(ensemble))
+        self.draws = tuple(self.views.scoring_draw(draw, seed) for draw in range(ensemble))
         self.chunk = chunk
         self.recalibrate_batch_norm = recalibrate_batch_norm
 

@@ -13,13 +13,14 @@ from anomaly_gan.precision import in_full_precision
 from anomaly_gan.randomness import make_rng
 from anomaly_gan.scoring.coreset import farthest_points
 from anomaly_gan.scoring.dense import DenseScorer, in_parts
+from anomaly_gan.scoring.pretrained import BackboneScorer
 from anomaly_gan.types import ImageBatches, PlaceFeatures
 
 CHUNK = 4096
 """Rows of the bank compared at a time."""
 
 
-class PatchCore(DenseScorer):
+class PatchCore(BackboneScorer, DenseScorer):
     """Distance of each place's features to the nearest of a bank of normal ones.
 
     The bank is chosen from all normal places by `farthest_points`, on a random projection of their features.
@@ -29,15 +30,15 @@ class PatchCore(DenseScorer):
         chosen_from: how many places they are chosen from at most; of more, as many are drawn.
         projection: features by which they are chosen.
         seed: of the draws.
-        of_dense: see `BackboneScorer`.
+        of_backbone: see `BackboneScorer`.
     """
 
     primary = "patchcore"
     bank: Tensor
     """[N, D]."""
 
-    def __init__(self, *, patches: int, chosen_from: int, projection: int, seed: int, **of_dense: Any):
-        super().__init__(**of_dense)
+    def __init__(self, *, patches: int, chosen_from: int, projection: int, seed: int, **of_backbone: Any):
+        super().__init__(**of_backbone)
         for name, value in (("patches", patches), ("projection", projection)):
             if value < 1:
                 raise UserError(f"scoring.{name}={value} must be at least 1")

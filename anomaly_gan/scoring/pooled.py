@@ -38,7 +38,7 @@ class PooledNeighbours(BackboneScorer):
     def embed(self, images: Images) -> Embeddings:
         """Features of images in [0, 1], each of length one: [B, D]."""
         with self.autocast(images.device):
-            maps = self.backbone(images)
+            maps = self.feature_maps(images)
         blocks = [
             F.normalize(at_least_float32(found).mean((2, 3)), dim=1) for found in maps
         ]  # none outweighs another

@@ -1,7 +1,11 @@
 """What scorers by the features of a network share that others have trained."""
 
+from jaxtyping import Float
+from torch import Tensor
+
 from anomaly_gan.networks.backbone import Backbone
 from anomaly_gan.scoring.base import Precision, Scorer
+from anomaly_gan.types import Images
 
 
 class BackboneScorer(Scorer):
@@ -24,3 +28,7 @@ class BackboneScorer(Scorer):
     ):
         super().__init__(image_size=image_size, channels=channels, precision=precision)
         self.backbone = Backbone(backbone, blocks, smallest_side)
+
+    def feature_maps(self, images: Images) -> list[Float[Tensor, "batch _ _ _"]]:
+        """Those of the backbone."""
+        return self.backbone(images)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from anomaly_gan.randomness import RowRng
 from anomaly_gan.types import Images, Labels
 
 Views = Float[Tensor, "views channels height width"]
@@ -21,6 +22,10 @@ class Shifts(ABC):
     @abstractmethod
     def __call__(self, images: Images) -> Views:
         """[B, C, H, H] -> [K*B, C, H, H], shift-major: all images under S_0, then all under S_1, ..."""
+
+    def drawn(self, images: Images, rng: RowRng) -> Views:
+        """Likewise, as a training sees them: the same, but of shifts that are drawn for each image anew."""
+        return self(images)
 
     def labels(self, batch: int, device: torch.device | str) -> Labels:
         """The shift of each row of `self(images)` for `batch` images: [K*B] in 0..K-1."""

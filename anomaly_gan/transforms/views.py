@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from anomaly_gan.randomness import RowRng, make_rng
@@ -14,6 +14,9 @@ from anomaly_gan.transforms.color import per_pixel
 from anomaly_gan.transforms.geometry import Resized
 from anomaly_gan.transforms.shifts import Shifts, Views
 from anomaly_gan.types import Images, Labels
+
+SeenViews = Float[Tensor, "views channels view_height view_width"]
+"""Views, of the size that T gives them."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,13 @@ class ShiftedViews:
         """From now on T is compiled at its first use in training, once for each size of batch."""
         self.apply = torch.compile(self.augment.__call__, dynamic=False)
 
-    def training(self, images: Images, rng: RowRng) -> Views:
+    def training(self, images: Images, rng: RowRng) -> SeenViews:
         """Two views of every shift of every image, flip and T drawn for each: [B, ...] -> [2*K*B, ...].
 
         Rows: the first view's K*B (shift-major), then the second view's. A flip is one draw per image and
         view, shared by its shifts, as in CSI. `rng` is on the images' device.
         """
-        first, second = (self.shifts(_flip_half(images, rng)) for _ in range(2))
+        first, second = (self.shifts.drawn(_flip_half(images, rng), rng) for _ in range(2))
         views = torch.cat([first, second])
         return self.apply(views, self.augment.draw(len(views), rng))
 

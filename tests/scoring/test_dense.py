@@ -11,7 +11,7 @@ from scipy.spatial.distance import mahalanobis
 
 from anomaly_gan.errors import UserError
 from anomaly_gan.scoring.dense import BLUR, DenseScorer
-from anomaly_gan.scoring.padim import REGULARISATION, PaDiM
+from anomaly_gan.scoring.padim import PaDiM
 from anomaly_gan.scoring.patchcore import PatchCore
 from anomaly_gan.scoring.pooled import PooledNeighbours
 
@@ -47,7 +47,7 @@ def test_padim_is_the_mahalanobis_distance_at_each_place(images: torch.Tensor) -
     covariances = np.stack(
         [np.cov(normal[:, y, x].T, bias=True) for y in range(found.shape[1]) for x in range(found.shape[2])]
     )
-    ridge = REGULARISATION * covariances.diagonal(axis1=1, axis2=2).mean() * np.eye(24)
+    ridge = PaDiM.ridge * covariances.diagonal(axis1=1, axis2=2).mean() * np.eye(24)
     for y, x in ((0, 0), (3, 5), (7, 7)):
         inverse = np.linalg.inv(covariances[y * found.shape[2] + x] + ridge)
         for image in (0, 35):

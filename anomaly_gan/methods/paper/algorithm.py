@@ -38,6 +38,9 @@ CSI = (Phase("feature", (F,), objectives.feature),)
 ABLATIONS: dict[str, tuple[Phase, ...]] = {"csi": CSI, "csi_g": CSI_G, "full": FULL}
 """The ablations of the paper's section 3.2 are phase sets, run in this order."""
 
+METHODS: dict[str, tuple[Phase, ...]] = ABLATIONS | {"csi_defects": CSI}
+"""The same, and those that differ from one of them in what they see and in their score alone."""
+
 
 def networks_of(phases: Sequence[Phase]) -> list[str]:
     """The networks that `phases` train, in order of appearance."""

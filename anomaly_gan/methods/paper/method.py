@@ -8,13 +8,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.losses.adversarial import Form
 from anomaly_gan.methods.base import Method
-from anomaly_gan.methods.paper.algorithm import ABLATIONS, networks_of, with_period, with_shared_forward
+from anomaly_gan.methods.paper.algorithm import METHODS, networks_of, with_period, with_shared_forward
 from anomaly_gan.methods.paper.health import health
 from anomaly_gan.methods.paper.objectives import Step
-from anomaly_gan.scoring.neighbours import NearestNeighbours
+from anomaly_gan.scoring.features import FeatureScorer
 from anomaly_gan.sharding import Shard
 from anomaly_gan.training.loop import Rngs
 from anomaly_gan.training.phases import Phase, Stage
+from anomaly_gan.transforms.crops import RandomCrops
 from anomaly_gan.transforms.diff_augment import DiffAugment
 from anomaly_gan.transforms.views import ShiftedViews
 from anomaly_gan.types import Images
@@ -24,9 +25,10 @@ class AnomalyGAN(Method):
     """Algorithm 1, or of its phases those of an ablation.
 
     Args:
-        name: key of `ABLATIONS`.
+        name: key of `METHODS`.
         scorer: it holds F; where G and E are trained, it is given them.
         views: shifts and augmentation.
+        crops: of the pictures, what is learned from; None: whole pictures.
         every: N; the phases of the autoencoder and `joint` run in every Nth iteration.
         temperature: tau of NT-Xent.
         adversarial: form of the games of D and D'.
@@ -45,7 +47,7 @@ class AnomalyGAN(Method):
         self,
         *,
         name: str,
-        scorer: NearestNeighbours,
+        scorer: FeatureScorer,
         views: ShiftedViews,
         every: int,
         temperature: float,
@@ -54,6 +56,7 @@ class AnomalyGAN(Method):
         diff_augment: DiffAugment,
         share_generator_forward: bool,
         generator_average: float | None,
+        crops: RandomCrops | None = None,
         **training: Any,
     ):
         for key, value in (("method.every", every), ("method.latents_per_image", latents_per_image)):
@@ -61,14 +64,14 @@ class AnomalyGAN(Method):
                 raise UserError(f"{key}={value} must be at least 1")
         if generator_average is not None and not 0 <= generator_average < 1:
             raise UserError(f"method.generator_average={generator_average} must be in [0, 1), or null")
-        if name not in ABLATIONS:
-            raise UserError(f"method.name={name}: no such ablation; {nearest(name, list(ABLATIONS))}")
-        phases = with_period(ABLATIONS[name], every)
+        if name not in METHODS:
+            raise UserError(f"method.name={name}: no such ablation; {nearest(name, list(METHODS))}")
+        phases = with_period(METHODS[name], every)
         if share_generator_forward:
             phases = with_shared_forward(phases)
         # F is there already: whatever else is trained, it starts from the same weights.
         trained = networks_of(phases)
-        family, image_size = scorer.synthesis.family, scorer.image_size
+        family, image_size = scorer.synthesis.family, scorer.learns_side
         build = family.build(image_size, scorer.channels) if len(trained) > 1 else {}
         makers = {network: build[network]() for network in trained if network in build}
         super().__init__(
@@ -79,6 +82,7 @@ class AnomalyGAN(Method):
             **training,
         )
         self.views = views
+        self.crops = crops
         self.temperature = temperature
         self.adversarial = adversarial
         self.latents_per_image = latents_per_image
@@ -92,6 +96,8 @@ class AnomalyGAN(Method):
         scorer.synthesis.fill(makers.get("generator"), makers.get("encoder"), self.average)
 
     def make_step(self, images: Images, shard: Shard, rng: Rngs) -> Step:
+        if self.crops is not None:
+            images = self.crops(images, rng("crops"))
         return Step(
             networks=dict(self.networks.items()),
             images=images,

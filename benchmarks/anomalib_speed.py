@@ -1,0 +1,143 @@
+"""PaDiM and PatchCore beside anomalib's, in one run: the same backbone, weights, pictures and threads.
+
+In an environment that has both (pip install 'anomaly-gan[pretrained]' anomalib):
+
+python benchmarks/anomalib_speed.py --root tiles --json results/defects/anomalib.json
+"""
+
+import argparse
+import importlib.metadata
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from anomalib.models.image.padim.torch_model import PadimModel
+from anomalib.models.image.patchcore.torch_model import PatchcoreModel
+from common import write
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from anomaly_gan.data.folder import Folder
+from anomaly_gan.methods.pretrained import SHIPPED, load_weights
+from anomaly_gan.results import machine
+from anomaly_gan.scoring.padim import PaDiM
+from anomaly_gan.scoring.patchcore import PatchCore
+from anomaly_gan.transforms.convert import to_float
+
+SIDE, BANK, BATCH = 256, 4000, 16
+PLACES = (SIDE // 8) ** 2
+
+
+class Ours:
+    """A scorer of this package."""
+
+    def __init__(self, method: str):
+        form = {"image_size": SIDE, "channels": 3, "precision": "32-true", "smallest_side": 128}
+        net = {"backbone": SHIPPED, "blocks": [2, 3]}
+        more = {"patches": BANK, "chosen_from": 100_000, "projection": 64}
+        self.scorer = (
+            PaDiM(**form, **net, features=100, seed=0)
+            if method == "padim"
+            else PatchCore(**form, **net, **more, seed=0)
+        ).eval()
+        load_weights(self.scorer.backbone, "package")
+
+    def fit(self, images: Tensor) -> None:
+        self.scorer.fit(list(images.split(BATCH)))
+
+    def score(self, images: Tensor) -> Tensor:
+        """Scores; the maps are made on the way."""
+        return self.scorer.score(images)
+
+
+class Anomalib:
+    """The model of anomalib 2.7, given the same weights and normalised pictures."""
+
+    def __init__(self, method: str, normal: int):
+        ours = Ours(method).scorer.backbone
+        self.mean, self.deviation = ours.mean, ours.deviation
+        layers: Any = ["blocks.2", "blocks.4"]
+        if method == "padim":
+            self.model: Any = PadimModel(backbone=SHIPPED, layers=layers, pre_trained=False, n_features=100)
+        else:
+            self.model = PatchcoreModel(backbone=SHIPPED, layers=layers, pre_trained=False)
+        network = self.model.feature_extractor.feature_extractor
+        network.load_state_dict({key: ours.network.state_dict()[key] for key in network.state_dict()})
+        self.ratio = BANK / (normal * PLACES)
+
+    def _seen(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.deviation
+
+    def fit(self, images: Tensor) -> None:
+        self.model.train()
+        self.model.feature_extractor.eval()
+        for batch in images.split(BATCH):
+            self.model(self._seen(batch))
+        if isinstance(self.model, PadimModel):
+            self.model.fit()
+        else:
+            self.model.subsample_embedding(self.ratio)
+        self.model.eval()
+
+    @torch.no_grad()
+    def score(self, images: Tensor) -> Tensor:
+        return self.model(self._seen(images)).pred_score.flatten()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--root", type=Path, required=True, help="folder: train/good, test/good, test/DEFECT")
+    parser.add_argument(
+        "--normal", type=int, default=98, help="pictures learned from (98: about 100,000 places)"
+    )
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    data = Folder(root=given.root, image_size=SIDE, channels=3, calibration_fraction=0, batch_size=BATCH,
+                  total_images=1)  # fmt: skip
+    data.setup("fit")
+    assert data.test is not None
+    normal = to_float(data.train[range(given.normal)].images)
+    test = data.test[range(len(data.test))]
+    tested, anomalous = to_float(test.images), (test.labels != data.normal_index).numpy()
+    found: dict[str, Any] = {}
+    for method in ("padim", "patchcore"):
+        makers: dict[str, Callable[[], Any]] = {
+            "anomaly_gan": lambda method=method: Ours(method),
+            "anomalib": lambda method=method: Anomalib(method, given.normal),
+        }
+        seconds: dict[str, dict[str, list[float]]] = {
+            name: {"fit": [], "one": [], "sixteen": []} for name in makers
+        }
+        scores = {}
+        for _ in range(given.repetitions):
+            for name, make in makers.items():  # in turn, so that what else the machine does meets both
+                model = make()
+                start = time.perf_counter()
+                model.fit(normal)
+                seconds[name]["fit"].append(time.perf_counter() - start)
+                for key, size, images in (("one", 1, tested[:64]), ("sixteen", BATCH, tested[:128])):
+                    start = time.perf_counter()
+                    for batch in images.split(size):
+                        model.score(batch)
+                    seconds[name][key].append((time.perf_counter() - start) / len(images))
+                scores[name] = torch.cat([model.score(batch) for batch in tested.split(BATCH)])
+        best = {name: {key: min(of) for key, of in by.items()} for name, by in seconds.items()}
+        found[method] = {
+            "seconds": {
+                name: {key: [round(value, 4) for value in of] for key, of in by.items()}
+                for name, by in seconds.items()
+            },
+            "times faster": {k: round(best["anomalib"][k] / v, 2) for k, v in best["anomaly_gan"].items()},
+            "auroc": {name: round(float(roc_auc_score(anomalous, of)), 4) for name, of in scores.items()},
+        }
+        print(method, found[method], flush=True)
+    versions = {name: importlib.metadata.version(name) for name in ("anomalib", "torch", "timm")}
+    settings = {"side": SIDE, "bank": BANK, "normal": given.normal, "batch": BATCH, "blocks": [2, 3]}
+    write(given.json, {"machine": machine(), "versions": versions, "settings": settings, "methods": found})
+
+
+if __name__ == "__main__":
+    main()
