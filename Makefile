@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help demo table test slow lint clean
+.PHONY: help demo table test slow lint docs clean
 
 help:
 	@echo "make demo   train on real digits, draw what was found (under 4 minutes after set-up)"
@@ -11,6 +11,7 @@ help:
 	@echo "make test   the test suite, with coverage (under 10 minutes)"
 	@echo "make slow   the proofs that take longer: kills, sweeps, several processes, odd inputs, exports, the protocol for a GPU"
 	@echo "make lint   linter, formatter and type checker"
+	@echo "make docs   this documentation as a site, in build/site; a warning is an error"
 	@echo "make clean  remove the environment and caches; runs/ and data/ stay"
 
 demo: $(INSTALLED)
@@ -29,6 +30,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

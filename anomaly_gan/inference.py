@@ -58,16 +58,17 @@ class Detector:
     torch had worked with several threads waits forever: start processes by "spawn" or "forkserver", or call
     `torch.set_num_threads(1)` in it first.
 
-    >>> from anomaly_gan import Detector
-    >>> detector = Detector.load(run)                # a run's folder, or its detector.ckpt
-    >>> detector.score([path, path]).shape           # higher = more anomalous
-    (2,)
-    >>> detector.predict(path).tolist() in ([1], [-1])   # scikit-learn's: +1 normal, -1 anomalous
-    True
-    >>> for found in detector.examine([path, "nowhere.png"]):
-    ...     print(found.index, found.p_value, found.error)  # doctest: +ELLIPSIS
-    0 ... None
-    1 None nowhere.png: not a readable image (no such file)
+    Examples:
+        >>> from anomaly_gan import Detector
+        >>> detector = Detector.load(run)                # a run's folder, or its detector.ckpt
+        >>> detector.score([path, path]).shape           # higher = more anomalous
+        (2,)
+        >>> detector.predict(path).tolist() in ([1], [-1])   # scikit-learn's: +1 normal, -1 anomalous
+        True
+        >>> for found in detector.examine([path, "nowhere.png"]):
+        ...     print(found.index, found.p_value, found.error)  # doctest: +ELLIPSIS
+        0 ... None
+        1 None nowhere.png: not a readable image (no such file)
 
     Args:
         scorer: trained and fitted.
@@ -202,11 +203,12 @@ class Detector:
     def explain(self, image: OneImage, neighbours: int = 5) -> Explanation:
         """Why one image has its score; costs as much as scoring 81 images, 2 of a method that scores places.
 
-        >>> why = detector.explain(path)
-        >>> why.heat.shape == why.picture.shape[:2]   # where the score comes from
-        True
-        >>> why.neighbours[0].name.startswith("train/")  # the most similar normal training image
-        True
+        Examples:
+            >>> why = detector.explain(path)
+            >>> why.heat.shape == why.picture.shape[:2]   # where the score comes from
+            True
+            >>> why.neighbours[0].name.startswith("train/")  # the most similar normal training image
+            True
 
         Args:
             image: one of what the class accepts.

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from csv import DictReader
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
+from anomaly_gan.errors import UserError
 from anomaly_gan.own_files import mark
 from anomaly_gan.results import SCORES_FILE, RunResult, csv_row, write_csv
 
@@ -85,7 +87,12 @@ def csv(folder: str, start_iteration: int) -> Logger:
 
 
 def tensorboard(folder: str, start_iteration: int) -> Logger:
-    """Event files in `<folder>/tensorboard`; of a run that resumes one more, which hides what comes again."""
+    """Event files in `<folder>/tensorboard`; of a run that resumes one more, which hides what comes again.
+
+    Raises:
+        UserError: TensorBoard is not installed.
+    """
+    _check_installed("tensorboard")
     purge_step = start_iteration + 1 if start_iteration else None
     return TensorBoardLogger(folder, name="", version="tensorboard", purge_step=purge_step)
 
@@ -111,7 +118,11 @@ def wandb(
         job_type: the method.
         mode: offline, files stay here until `wandb sync` sends them.
         run: what names a run that resumes, so that its parts become one; None: it is on its own.
+
+    Raises:
+        UserError: wandb is not installed.
     """
+    _check_installed("wandb")
     pictures = Path(folder).parent / "wandb"
     pictures.mkdir(parents=True, exist_ok=True)
     mark(pictures)
@@ -128,6 +139,12 @@ def wandb(
         tags=[f"from iteration {start_iteration}"] if start_iteration else None,
         **more,
     )
+
+
+def _check_installed(name: str) -> None:
+    """Refuse a logger whose package, an extra of the same name, is not here."""
+    if find_spec(name) is None:
+        raise UserError(f"logger={name}: {name} is not installed; pip install 'anomaly-gan[{name}]'")
 
 
 def log_result(loggers: Iterable[Logger], result: RunResult, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """AUROC over the training, from the results of runs, beside CSI's released code at the same budget.
 
-python benchmarks/learning_curves.py --out results/cifar10_jpeg_cpu/curves.png results/cifar10_jpeg_cpu/*.json
+python benchmarks/learning_curves.py --out docs/figures/learning_curves.png results/cifar10_jpeg_cpu/*.json
 """
 
 import argparse

@@ -60,7 +60,7 @@ ARROWS: dict[str, set[str]] = {
     "launch": {"errors", "lifetime", "terminal"},
     "config": {"errors", "outside"},
     "results": {"before", "durable"},
-    "loggers": {"own_files", "results"},
+    "loggers": {"errors", "own_files", "results"},
     # What is computed.
     "losses": {"errors", "precision", "types"},
     "metrics": {"errors", "precision", "safe_load", "types"},  # the last reads the weights of Inception

@@ -1,19 +1,19 @@
-"""The examples of docs/own_images.md run as they are written."""
+"""The examples of docs/own_images.md and docs/start.md run as they are written."""
 
-import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from documentation import blocks
 from PIL import Image
 
-PAGE = Path(__file__).parents[1] / "docs" / "own_images.md"
+DOCS = Path(__file__).parents[1] / "docs"
 
 
-def test_the_examples_of_the_page_run(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def folders(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the examples find in the current folder."""
     shutil.copytree(trained, tmp_path / "runs" / "my_run")
     (tmp_path / "new" / "images").mkdir(parents=True)
     for i in range(3):
@@ -21,10 +21,24 @@ def test_the_examples_of_the_page_run(
         Image.fromarray(pixels).save(tmp_path / "new" / "images" / f"{i}.png")
     (tmp_path / "new" / "images" / "broken.png").write_bytes(b"no image")
     monkeypatch.chdir(tmp_path)
-    examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(examples) == 5
+
+
+def run(page: Path) -> dict:
+    """Run the blocks of a page one after the other; the names that they leave."""
     names: dict = {}
-    for example in examples:
+    for example in blocks(page, "python"):
         exec(example, names)
+    return names
+
+
+@pytest.mark.usefixtures("folders")
+def test_the_examples_of_one_s_own_images_run(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run(DOCS / "own_images.md")
     assert "broken.png" in capsys.readouterr().out
     assert names["why"].heat.shape == (16, 16)
+
+
+@pytest.mark.usefixtures("folders")
+def test_the_first_program_has_a_line_for_every_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    run(DOCS / "start.md")
+    assert len(capsys.readouterr().out.splitlines()) == 4

@@ -32,6 +32,8 @@ def explain(error: Exception, command: str, arguments: list[str]) -> str:
         return f"{error.override}: cannot be read as key=value; put a value with signs in quotes: {quoted}"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if group == "hydra/launcher" and name in options("launcher"):
+            return f"launcher={name}: submitit is not installed; pip install 'anomaly-gan[launchers]'"
         return no_such_option(group, name, list(error.options))
     if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
         wanted = re.search(r"Missing mandatory value: ([\w.]+)", text)

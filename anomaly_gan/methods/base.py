@@ -22,8 +22,7 @@ class Method(PhasedTraining):
         scorer: what is left when the training is over. It has those networks that scoring needs.
         networks: all that are trained, by the names that phases have for them; the scorer's among them.
         plan: the stages; none where nothing is learned.
-        optimizer, optimizers, phases, stages, seed, total_iterations, on_non_finite, log_every_iterations:
-            see `PhasedTraining`; they come from the configuration.
+        optimizer: of all networks; this and what follows come from the configuration (see `PhasedTraining`).
 
     Raises:
         UserError: there is something to learn and no optimizer.

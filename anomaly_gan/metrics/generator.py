@@ -1,8 +1,10 @@
 """Quality of generated images: Fréchet distance, kernel distance, precision and recall.
 
-The mathematics is torch-fidelity's; here each set of images passes through the feature network once.
+The mathematics is torch-fidelity's, which an extra brings (`generator`): it is imported where it is used.
+Here each set of images passes through the feature network once.
 """
 
+import importlib.util
 import io
 import pickle
 from abc import ABC, abstractmethod
@@ -13,14 +15,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
-from torch_fidelity.metric_fid import (
-    KEY_METRIC_FID,
-    fid_features_to_statistics,
-    fid_statistics_to_metric,
-)
-from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
-from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 from torchvision.models import resnet18
 
 from anomaly_gan.errors import UserError
@@ -28,6 +22,7 @@ from anomaly_gan.precision import without_autocast
 from anomaly_gan.safe_load import safe_load
 from anomaly_gan.types import ImageBatches, Images
 
+NEEDED = "pip install 'anomaly-gan[generator]'"
 NEIGHBOURS = 3  # precision and recall: Kynkäänniemi et al. (2019)
 KID_SUBSETS, KID_SUBSET_SIZE, KID_SEED = 100, 1000, 2020
 STAND_IN_SEED, STAND_IN_PIXELS = 0, 64
@@ -55,6 +50,8 @@ class Inception(FeatureNetwork):
         Raises:
             UserError: no such file, no such download, or not these weights.
         """
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
         super().__init__()
         state = io.BytesIO()
         # torch-fidelity unpickles whatever a file holds: it gets a copy of what has been read safely.
@@ -98,8 +95,18 @@ class RandomResNet18(FeatureNetwork):
         return self.network(_color(images))
 
 
-def feature_network(inception_weights: str | None) -> FeatureNetwork:
-    """The FID network from these weights (see Inception); where None, its offline stand-in."""
+def feature_network(inception_weights: str | None) -> FeatureNetwork | None:
+    """The FID network from these weights (see Inception); where None, its offline stand-in.
+
+    None where torch-fidelity is not installed, without which nothing can be compared.
+
+    Raises:
+        UserError: the weights cannot be used, or torch-fidelity is not installed and weights were given.
+    """
+    if importlib.util.find_spec("torch_fidelity") is None:
+        if inception_weights is None:
+            return None
+        raise UserError(f"generator_metrics.inception_weights={inception_weights}: first {NEEDED}")
     return RandomResNet18() if inception_weights is None else Inception(inception_weights)
 
 
@@ -125,6 +132,10 @@ def compare(
     kid_NAME, precision_NAME and recall_NAME.
     None where a set is too small (distances need 2 images, precision and recall 4) or not finite.
     """
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+    from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+
     frechet = kid = precision = recall = None
     smaller = min(len(generated), len(real))
     finite = bool(generated.isfinite().all() and real.isfinite().all())
@@ -195,6 +206,8 @@ def _color(images: Tensor) -> Tensor:
 
 
 def _inception_state(weights: str) -> Any:
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
     file = Path(str(weights)).expanduser()
     if weights == "download":
         try:
@@ -209,6 +222,8 @@ def _inception_state(weights: str) -> Any:
 
 
 def _unusable(weights: str, problem: str) -> UserError:
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
     return UserError(
         f"generator_metrics.inception_weights={weights}: {problem}; "
         f"give generator_metrics.inception_weights=FILE, where FILE is {Path(URL_INCEPTION_V3).name}"

@@ -8,6 +8,7 @@ import numpy as np
 
 from anomaly_gan.evaluation import Scored, why_no_auroc
 from anomaly_gan.metrics.false_alarms import expected_rates
+from anomaly_gan.metrics.generator import NEEDED
 from anomaly_gan.results import HELD_OUT_FILE, SCORES_FILE, RunResult, machine, versions, write_csv
 from anomaly_gan.runs.parts import Found, Measured, Run, Training
 from anomaly_gan.scoring.calibration import DECISION, Threshold, images_needed, p_values_among
@@ -83,6 +84,8 @@ def _notes(run: Run, training: Training, found: Found) -> list[str]:
             f"{asked:g} takes {images_needed(asked)} of them "
             "(data.calibration_fraction)"
         )
+    if run.scorer.generates and found.measured.generator is None:
+        notes.append(f"the generator is not measured: {NEEDED} brings what it takes")
     if found.unexplained is not None:
         notes.append(found.unexplained)
     return notes

@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from documentation import PAGES, ROOT, commands
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
@@ -17,16 +18,17 @@ from anomaly_gan.cli.messages import groups, listed, options
 from anomaly_gan.cli.sizes import choose_sizes
 from anomaly_gan.cli.sweep import axes_beside
 
-ROOT = Path(__file__).parents[2]
-
-COMMAND = re.compile(r"(?:^ *|`|# Command: )anomaly-gan train (?!`)(.+?)(?=`|  |$)", re.MULTILINE)
-"""As documentation, recipes and help have it: on a line of its own, or in a sentence as code."""
+RECIPE_S = re.compile(r"(?:^ *|# Command: )anomaly-gan (train .+?)(?=  |$)", re.MULTILINE)
+"""As recipes and help have commands: on a line of their own."""
 
 
 def documented(file: Path) -> list[list[str]]:
-    """The arguments of each command in a file of documentation, or in a recipe."""
-    found = [shlex.split(words, comments=True) for words in COMMAND.findall(file.read_text())]
-    return [words for words in found if any("=" in word for word in words) and "..." not in " ".join(words)]
+    """The arguments of each training in a page of documentation, or in a recipe."""
+    if file.suffix == ".md":
+        found = [told.words[1:] for told in commands(file) if told.words[0] == "anomaly-gan"]
+    else:
+        found = [shlex.split(words, comments=True) for words in RECIPE_S.findall(file.read_text())]
+    return [words for kind, *words in found if kind == "train" and any("=" in word for word in words)]
 
 
 def composed(*arguments: str) -> DictConfig:
@@ -181,8 +183,8 @@ def test_a_sweep_has_the_methods_that_it_names(words: str, methods: list[str]) -
 
 
 def test_the_commands_of_the_documentation_are_found() -> None:
-    found = documented(ROOT / "README.md")
-    assert ["experiment=fashion_mnist_cpu", "normal_class=shirt"] in found
+    found = documented(ROOT / "docs" / "start.md")
+    assert ["data=digits", "normal_class=4", "budget=1min"] in found
     assert len(found) >= 4
     assert ["debug=fast"] in documented(ROOT / "conf" / "train.yaml")
     assert ["method=geom", "data=cifar10", "normal_class=automobile"] in documented(
@@ -191,8 +193,7 @@ def test_the_commands_of_the_documentation_are_found() -> None:
 
 
 DOCUMENTS = [
-    ROOT / "README.md",
-    *sorted(file for file in (ROOT / "docs").glob("*.md") if file.name != "new_method.md"),
+    *(page for page in PAGES if page.name != "new_method.md"),
     *sorted((ROOT / "conf").rglob("*.yaml")),
 ]
 """The page left out has a method that is not installed here, and a test that runs its commands."""

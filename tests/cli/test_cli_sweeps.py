@@ -146,7 +146,7 @@ def test_a_failed_run_is_shown_as_failed(tmp_path: Path) -> None:
 
 
 def test_each_parallel_run_has_a_gpu_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hydra_plugins.anomaly_gan_launchers import LocalParallel
+    from hydra_plugins._anomaly_gan_submitit import LocalParallel
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     launcher = LocalParallel(None, submitit_folder="jobs")

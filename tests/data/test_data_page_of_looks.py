@@ -52,8 +52,9 @@ def told(arguments: str) -> str:
         return f"anomaly-gan: {refused}"
 
 
-def test_at_least_eight_layouts_are_shown() -> None:
+def test_at_least_eight_layouts_are_shown_and_every_block_is_one() -> None:
     assert len(LOOKS) >= 8
+    assert PAGE.read_text().count("```") == 2 * len(LOOKS)
 
 
 @pytest.mark.parametrize("title", LOOKS)
