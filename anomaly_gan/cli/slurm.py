@@ -44,7 +44,8 @@ class Standing(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return self.state if self.reason in ("", "None") else f"{self.state} ({self.reason})"
+        has_reason = self.reason not in ("", "None") and not is_over(self)  # then it is why the job waited
+        return f"{self.state} ({self.reason})" if has_reason else self.state
 
 
 FORGOTTEN = Standing("no longer known to SLURM", "")
@@ -143,6 +144,7 @@ def wait(jobs: Mapping[str, "Job[JobReturn]"]) -> Iterator[Ended]:
     """
     left, said = dict(jobs), ""
     known: dict[str, Standing] | None = None
+    over_since: dict[str, float] = {}
     began, next_question = time.monotonic(), 0.0
     while left:
         now = time.monotonic()
@@ -157,7 +159,9 @@ def wait(jobs: Mapping[str, "Job[JobReturn]"]) -> Iterator[Ended]:
             said, known = told, answer or known
         for run, job in list(left.items()):
             standing = None if known is None else known.get(job.job_id, FORGOTTEN)
-            if _has_result(job) or (standing is not None and is_over(standing)):
+            if standing is not None and is_over(standing):
+                over_since.setdefault(run, now)
+            if _has_result(job) or now - over_since.get(run, now) > FILES_LAG_S:
                 yield _ended(run, job, standing)
                 del left[run]
         time.sleep(1)
@@ -183,9 +187,6 @@ def _has_result(job: "Job[JobReturn]") -> bool:
 
 def _ended(run: str, job: "Job[JobReturn]", standing: Standing | None) -> Ended:
     """What a job has left of its run."""
-    until = time.monotonic() + FILES_LAG_S
-    while not _has_result(job) and time.monotonic() < until:
-        time.sleep(1)
     try:
         if _has_result(job):
             ended: Ended = job.result().return_value
@@ -193,7 +194,9 @@ def _ended(run: str, job: "Job[JobReturn]", standing: Standing | None) -> Ended:
         cause = f"ended without a result, {standing}"
     except Exception as died:  # of whatever kind: the other runs go on
         cause = _cause(str(died))
-    return Ended(run, "stopped", f"job {job.job_id}: {cause}; see {os.path.relpath(job.paths.stderr)}")
+    log = job.paths.stderr
+    more = f"; see {os.path.relpath(log)}" if log.exists() else ""
+    return Ended(run, "stopped", f"job {job.job_id}: {cause}{more}")
 
 
 def _cause(message: str) -> str:
