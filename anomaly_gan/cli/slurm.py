@@ -51,7 +51,7 @@ class Standing(NamedTuple):
 FORGOTTEN = Standing("no longer known to SLURM", "")
 
 
-def check(timeout_min: float, signal_delay_s: float) -> None:
+def check(timeout_min: int, signal_delay_s: int) -> None:
     """Refuse what cannot end well.
 
     Args:
@@ -66,7 +66,7 @@ def check(timeout_min: float, signal_delay_s: float) -> None:
     least = EARLY_S + START_S
     if 60 * timeout_min < signal_delay_s + least:
         raise UserError(
-            f"hydra.launcher.timeout_min={timeout_min:g}: SLURM stops a run {signal_delay_s:g} s before that "
+            f"hydra.launcher.timeout_min={timeout_min}: SLURM stops a run {signal_delay_s} s before that "
             f"(hydra.launcher.signal_delay_s) or {EARLY_S} s earlier, so it would start again and again; "
             f"give at least {math.ceil((signal_delay_s + least) / 60)}, or a smaller signal_delay_s"
         )
@@ -156,7 +156,7 @@ def wait(jobs: Mapping[str, "Job[JobReturn]"]) -> Iterator[Ended]:
             told = "no answer; asking again" if answer is None else _described(left, answer)
             if told != said:
                 print(f"SLURM: {told}", file=sys.stderr, flush=True)
-            said, known = told, answer or known
+            said, known = told, known if answer is None else answer
         for run, job in list(left.items()):
             standing = None if known is None else known.get(job.job_id, FORGOTTEN)
             if standing is not None and is_over(standing):
