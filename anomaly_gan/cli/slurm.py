@@ -36,6 +36,9 @@ EARLY_S, START_S = 60, 60
 FILES_LAG_S = 15
 """How long a file that a node has written may take to be seen here."""
 
+MOST_PAUSE_S = 60
+"""How long SLURM, which has many users, is not asked again at most; at first it is every two seconds."""
+
 
 class Standing(NamedTuple):
     """What SLURM says of a job."""
@@ -149,9 +152,7 @@ def wait(jobs: Mapping[str, "Job[JobReturn]"]) -> Iterator[Ended]:
     while left:
         now = time.monotonic()
         if now >= next_question:
-            next_question = now + min(
-                60, max(2, (now - began) / 2)
-            )  # seldom at last, for SLURM has many users
+            next_question = now + min(MOST_PAUSE_S, max(2, (now - began) / 2))
             answer = standings()
             told = "no answer; asking again" if answer is None else _described(left, answer)
             if told != said:
@@ -161,6 +162,8 @@ def wait(jobs: Mapping[str, "Job[JobReturn]"]) -> Iterator[Ended]:
             standing = None if known is None else known.get(job.job_id, FORGOTTEN)
             if standing is not None and is_over(standing):
                 over_since.setdefault(run, now)
+            else:
+                over_since.pop(run, None)
             if _has_result(job) or now - over_since.get(run, now) > FILES_LAG_S:
                 yield _ended(run, job, standing)
                 del left[run]
@@ -193,7 +196,7 @@ def _ended(run: str, job: "Job[JobReturn]", standing: Standing | None) -> Ended:
             return ended
         cause = f"ended without a result, {standing}"
     except Exception as died:  # of whatever kind: the other runs go on
-        cause = _cause(str(died))
+        cause = _cause(str(died) or type(died).__name__)
     log = job.paths.stderr
     more = f"; see {os.path.relpath(log)}" if log.exists() else ""
     return Ended(run, "stopped", f"job {job.job_id}: {cause}{more}")
@@ -213,6 +216,9 @@ def in_job(run: Callable[[], "JobReturn"]) -> "JobReturn":
     with the requeue comes SIGTERM to every process of the job, the one that asks for it too. And a job that
     ends by itself after a SIGTERM has ended for good, though whoever sent it may have meant to requeue it.
     So: first the run's own end, then the requeue if it is this job that asks for it, then wait to be ended.
+
+    Args:
+        run: does it, and says by an `Ended` how it ended.
     """
     from hydra.core.utils import JobStatus
     from submitit import JobEnvironment
