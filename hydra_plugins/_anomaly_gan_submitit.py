@@ -6,32 +6,77 @@ this file by itself: `anomaly_gan_launchers.py` does, where submitit is installe
 
 import os
 import queue
+import re
 import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
+from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.config import LocalQueueConf, SlurmQueueConf
-from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher, SlurmLauncher
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import (
+    BaseSubmititLauncher,
+    LocalLauncher,
+    SlurmLauncher,
+)
+
+from anomaly_gan.cli import slurm
+from anomaly_gan.cli.sweep import Ended, Sweep, label, settled
 
 
 class Slurm(SlurmLauncher):
-    """One array job of all runs; they go on when this process ends."""
+    """One array job of all runs that are still to be done; they go on when this process ends."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        try:
-            return super().launch(job_overrides, initial_job_idx)
-        except Exception as died:
-            if not type(died).__module__.startswith("submitit"):
-                raise
-            # A job that was cancelled, or whose node failed. The others go on, but nobody waits for them now.
-            print(f"waiting ended early: {str(died).splitlines()[0]}", file=sys.stderr)
-            return []
+        from submitit import Job, SlurmJob
+
+        slurm.check(self.params["timeout_min"], self.params["signal_delay_s"])
+        place = Path(self.params["submitit_folder"])  # its last part stands for a job's number
+        asked = slurm.asked_before(place.parent)
+        labels: dict[str, list[str]] = {}
+        jobs: dict[str, Job[JobReturn]] = {}
+        new: dict[str, tuple[Any, ...]] = {}
+        for number, overrides in enumerate(job_overrides, initial_job_idx):
+            folder = _folder(self, overrides)
+            named = label(folder, number)
+            ended = settled(folder)
+            if ended is not None:
+                Sweep.note(ended, named)
+                continue
+            labels.setdefault(folder.name, []).append(named)
+            if folder.name in asked:
+                jobs[folder.name] = SlurmJob(place, asked[folder.name])
+            else:
+                job_id, state = "", Singleton.get_state()  # the job itself knows its id
+                new[folder.name] = (list(overrides), "hydra.sweep.dir", number, job_id, state)
+        if jobs:
+            print(f"SLURM: an earlier command has asked for {len(jobs)} of the runs", file=sys.stderr)
+        jobs |= slurm.ask(self, self.params, new) if new else {}
+        print(f"SLURM: what jobs print is in {os.path.relpath(place.parent)}", file=sys.stderr)
+        for ended in slurm.wait(jobs):
+            for named in labels[ended.name]:
+                Sweep.note(ended, named)
+        return []
+
+    def __call__(self, *arguments: Any) -> JobReturn:
+        return slurm.in_job(partial(super().__call__, *arguments))
+
+
+def _folder(launcher: BaseSubmititLauncher, overrides: Sequence[str]) -> Path:
+    """Of the run that has these overrides."""
+    assert launcher.hydra_context is not None
+    assert launcher.config is not None
+    config = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, list(overrides))
+    return Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir
 
 
 class LocalParallel(LocalLauncher):
@@ -55,7 +100,6 @@ class LocalParallel(LocalLauncher):
         waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
         for index in range(len(job_overrides)):
             waiting.put(index)
-        returns: dict[int, JobReturn] = {}
 
         def work(slot: int) -> None:
             while True:
@@ -63,15 +107,14 @@ class LocalParallel(LocalLauncher):
                     index = waiting.get_nowait()
                 except queue.Empty:
                     return
+                folder = _folder(self, job_overrides[index])
                 try:
                     one = self._on_gpu(slot)
-                    (ended,) = LocalLauncher.launch(one, [job_overrides[index]], initial_job_idx + index)
-                except Exception as died:  # the other runs go on; which are not finished is told at the end
-                    print(f"run {initial_job_idx + index + 1}: {str(died).splitlines()[0]}", file=sys.stderr)
-                    ended = JobReturn(status=JobStatus.COMPLETED)
-                if ended.status is JobStatus.COMPLETED and ended.return_value:
-                    print(ended.return_value, flush=True)
-                returns[index] = ended
+                    (returned,) = LocalLauncher.launch(one, [job_overrides[index]], initial_job_idx + index)
+                    how = returned.return_value
+                except Exception as died:  # the other runs go on
+                    how = Ended(folder.name, "stopped", str(died).splitlines()[0])
+                Sweep.note(how, label(folder, initial_job_idx + index))
 
         # Daemons, so that Ctrl-C ends this process; the runs end with it (`lifetime.end_with_parent`).
         workers = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(self.runs_at_once)]
@@ -79,26 +122,34 @@ class LocalParallel(LocalLauncher):
             worker.start()
         for worker in workers:
             worker.join()
-        return [returns[index] for index in sorted(returns)]
+        return []
 
     def _on_gpu(self, slot: int) -> "LocalParallel":
         """A launcher for the runs that go to place `slot`."""
         one = LocalParallel(self.runs_at_once, **self.params)
         one.config, one.hydra_context, one.task_function = self.config, self.hydra_context, self.task_function
         if self.gpus:
-            one.params |= {"gpus_per_node": 1, "visible_gpus": [self.gpus[slot % len(self.gpus)]]}
+            # In the run's shell: submitit itself takes whole numbers alone.
+            one.params["setup"] = [f"export CUDA_VISIBLE_DEVICES={quote(self.gpus[slot % len(self.gpus)])}"]
         return one
 
 
-def gpus() -> list[int]:
-    """The GPUs that this process may use, without loading torch for it."""
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES has them, without loading torch for it."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [int(index) for index in visible.split(",") if index.strip().isdecimal()]
+        names = (name.strip() for name in visible.split(","))
+        return list(takewhile(lambda name: name not in ("", "-1"), names))  # CUDA reads no further either
     if shutil.which("nvidia-smi") is None:
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
-    return list(range(sum(line.startswith("GPU ") for line in listed.stdout.splitlines())))
+    found: list[list[str]] = []  # of each GPU the parts that it is divided into (MIG), if it is
+    for line in listed.stdout.splitlines():
+        if line.startswith("GPU "):
+            found.append([])
+        elif part_of_gpu := re.search(r"UUID: (MIG-[^)]+)", line):
+            found[-1].append(part_of_gpu[1])
+    return [name for index, parts in enumerate(found) for name in parts or [str(index)]]
 
 
 @dataclass

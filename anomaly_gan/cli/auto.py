@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
         run = [f"{METHOD}={method}", *_own(method, settings), "validate=true"]
         folder = folder_of(run)
         label = f"{method} ({number} of {len(methods)})"
-        state, told = run_in_process(run, folder, os.getpid(), label)
+        _, state, told = run_in_process(run, folder, os.getpid(), label)
         print(f"{label}: {told}", flush=True)
         if state == "finished":
             folders[method] = folder

@@ -20,6 +20,8 @@ from anomaly_gan.terminal import outlive_readers
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from anomaly_gan.cli.sweep import Ended
+
 COMMANDS = {
     "train": "learn what is normal from one class of images, score the test set, draw the findings",
     "evaluate": "score a data set's test part with a trained detector",
@@ -111,7 +113,7 @@ def run(command: str, arguments: list[str]) -> int:
     this_process = os.getpid()
     sweep.Sweep.folder = None
 
-    def job(config: DictConfig) -> str | None:
+    def job(config: DictConfig) -> sweep.Ended | None:
         nonlocal began
         began = True
         hydra = HydraConfig.get()
@@ -169,7 +171,7 @@ def complain_of_configuration(error: Exception, command: str, arguments: list[st
     return complain(explain(error, command, arguments))
 
 
-def one_of_a_sweep(hydra: Any, folder: Path, sweeping_process: int) -> str:
+def one_of_a_sweep(hydra: Any, folder: Path, sweeping_process: int) -> "Ended":
     """Do one run of a sweep, in a process of its own; how it ended.
 
     This may be called in another process than the sweep's, of this machine or another.
@@ -182,11 +184,12 @@ def one_of_a_sweep(hydra: Any, folder: Path, sweeping_process: int) -> str:
     from anomaly_gan.cli import sweep
 
     outlives = hydra.launcher._target_.endswith("Slurm")
+    label = sweep.label(folder, hydra.job.num)
     ends_with = None if outlives else sweeping_process
-    told = sweep.run_one(list(hydra.overrides.task), folder, hydra.job.num, ends_with)
+    ended = sweep.run_in_process(list(hydra.overrides.task), folder, ends_with, label)
     if os.getpid() == sweeping_process:
-        print(told, flush=True)
-    return told
+        sweep.Sweep.note(ended, label)
+    return ended
 
 
 def attempt(command: str, arguments: list[str], config: "DictConfig", folder: Path) -> int:

@@ -102,7 +102,7 @@ def _search(settings: list[str], trials: int) -> int:
         chosen = [f"{key}={trial.params[key]}" for key in space]
         label = f"trial {complete + 1} of {trials}, {' '.join(chosen)}"
         run = folder_of([*fixed, *chosen])
-        state, told = run_in_process([*fixed, *chosen], run, os.getpid(), label)
+        _, state, told = run_in_process([*fixed, *chosen], run, os.getpid(), label)
         if state == "finished":
             validation = RunResult.read(run).validation
             assert validation is not None

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -24,14 +24,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from anomaly_gan.cli.arguments import as_override
 from anomaly_gan.cli.choices import ONE_CHOICE, words_for_one_choice
+from anomaly_gan.cli.complaints import complain
 from anomaly_gan.lifetime import END_WITH, SIGNALS
 from anomaly_gan.results import FAILED_FILE, RESULT_FILE, RunResult, write_atomically
 
 LOG_FILE = "train.log"
 """What a run of a sweep printed, in its folder."""
-
-STATES_FILE = ".states"
-"""In the folder of a sweep: how each of its runs ended, one line a run."""
 
 NOT_PART_OF_A_RUN = ("hydra", "resume", "paths", "logger", "name")
 """Settings that do not change what a run finds."""
@@ -43,6 +41,21 @@ MOST_TRIES = 2
 
 DONE_BUT_FOR_SOME = 3
 """Exit code."""
+
+OURS = ("hydra._internal.core_plugins.basic_launcher.", "hydra_plugins._anomaly_gan_submitit.")
+"""Where the launchers are that tell the sweep how its runs ended."""
+
+State = Literal["finished", "failed", "stopped"]
+
+
+class Ended(NamedTuple):
+    """How a run of a sweep ended."""
+
+    name: str
+    """Of its folder."""
+    state: State
+    told: str
+    """For a person."""
 
 
 def run_folder(resume: str | None, time: str | None, *, _root_: DictConfig) -> str | None:
@@ -105,13 +118,23 @@ class Sweep(Callback):
     """Where its runs go; None in a single run."""
     runs: int | None = None
     """How many there are; None where only the sweeper knows."""
+    ended: ClassVar[list[Ended]] = []
+    """How they ended, as far as it is known."""
+
+    @classmethod
+    def note(cls, ended: Ended, label: str) -> None:
+        """Remember how a run ended, and say it; the launcher calls this in the process of the sweep."""
+        cls.ended.append(ended)
+        print(f"{label}: {ended.told}", flush=True)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         Sweep.runs = None
         os.environ.pop(RUNS, None)
         Sweep.folder = Path(config.hydra.sweep.dir)
-        Sweep.folder.mkdir(parents=True, exist_ok=True)
-        (Sweep.folder / STATES_FILE).write_text("")
+        Sweep.ended.clear()
+        if not config.hydra.launcher._target_.startswith(OURS):
+            # Not raised: Hydra makes a warning of what a callback raises.
+            sys.exit(complain("hydra/launcher: give launcher=local_parallel or launcher=slurm"))
         given = list(config.hydra.overrides.task)
         params = axes_beside(given, config.hydra.sweeper.params or {})
         config.hydra.sweeper.params = params  # the sweeper reads them after this
@@ -124,30 +147,30 @@ class Sweep(Callback):
             os.environ[RUNS] = str(Sweep.runs)
 
 
-def run_one(overrides: list[str], folder: Path, number: int, ends_with: int | None) -> str:
-    """One run of a sweep, in a process of its own.
+def label(folder: Path, number: int) -> str:
+    """What a run is called in what is printed.
 
     Args:
-        overrides: its settings.
         folder: of the run.
         number: which run of the sweep it is, from 0.
-        ends_with: the process whose end, however it comes, is the run's; None: it goes on.
-
-    Returns:
-        How it ended, for a person.
     """
     of = os.environ.get(RUNS)
-    label = f"run {number + 1}{f' of {of}' if of else ''}, {folder.name}"
-    state, told = run_in_process(overrides, folder, ends_with, label)
-    with (folder.parent / STATES_FILE).open("a") as states:
-        states.write(f"{state} {folder.name}\n")
-    return f"{label}: {told}"
+    return f"run {number + 1}{f' of {of}' if of else ''}, {folder.name}"
 
 
-def run_in_process(
-    overrides: list[str], folder: Path, ends_with: int | None, label: str
-) -> tuple[Literal["finished", "failed", "stopped"], str]:
-    """Train in a new process, unless that has been done before: how it ended, as a word and for a person.
+def settled(folder: Path) -> Ended | None:
+    """How the run in `folder` ended before, where the same command does not try it again."""
+    if (folder / RESULT_FILE).exists():
+        return Ended(folder.name, "finished", f"{_found(folder)}, finished before")
+    tries = _tries(folder)
+    if len(tries) < MOST_TRIES:
+        return None
+    again = f"remove {os.path.relpath(folder / FAILED_FILE)} to try again"
+    return Ended(folder.name, "failed", f"failed {MOST_TRIES} times ({tries[0]}); {again}")
+
+
+def run_in_process(overrides: list[str], folder: Path, ends_with: int | None, label: str) -> Ended:
+    """Train in a new process, unless that has been done before: how it ended.
 
     Args:
         overrides: settings of the training.
@@ -155,13 +178,9 @@ def run_in_process(
         ends_with: the process whose end is the run's; None: it goes on.
         label: what it is called in what is printed.
     """
-    if (folder / RESULT_FILE).exists():
-        return "finished", f"{_found(folder)}, finished before"
-    failed = folder / FAILED_FILE
-    tries = failed.read_text().splitlines() if failed.exists() else []
-    if len(tries) == MOST_TRIES:
-        again = f"remove {os.path.relpath(failed)} to try again"
-        return "failed", f"failed {MOST_TRIES} times ({tries[0]}); {again}"
+    before = settled(folder)
+    if before is not None:
+        return before
     settings = [word for word in overrides if not word.startswith(("launcher=", "sweep="))]
     command = [sys.executable, "-m", "anomaly_gan", "train", *settings, "resume=auto", "hydra.mode=RUN"]
     environment = os.environ | ({END_WITH: str(ends_with)} if ends_with is not None else {})
@@ -186,16 +205,16 @@ def run_in_process(
             run.wait()
             raise
     if max(-code, code - 128) in SIGNALS:  # asked to end, before or after it listened: no failure
-        return "stopped", last.removeprefix("anomaly-gan: ")
+        return Ended(folder.name, "stopped", last.removeprefix("anomaly-gan: "))
     if code == 0:
-        failed.unlink(missing_ok=True)
-        return "finished", f"{_found(folder)}, {time.monotonic() - start:.0f} s"
+        (folder / FAILED_FILE).unlink(missing_ok=True)
+        return Ended(folder.name, "finished", f"{_found(folder)}, {time.monotonic() - start:.0f} s")
     if code < 0:
         killer = signal.Signals(-code).name
         last = f"ended by {killer}" + (": was there enough memory?" if killer == "SIGKILL" else "")
     reason = last.removeprefix("anomaly-gan: ") or f"ended with code {code}"
-    write_atomically(failed, "\n".join([reason, *tries]) + "\n")
-    return "failed", f"failed: {reason}"
+    write_atomically(folder / FAILED_FILE, "\n".join([reason, *_tries(folder)]) + "\n")
+    return Ended(folder.name, "failed", f"failed: {reason}")
 
 
 def _found(folder: Path) -> str:
@@ -204,22 +223,29 @@ def _found(folder: Path) -> str:
     return "finished without AUROC" if auroc is None else f"AUROC {100 * auroc:.1f}"
 
 
-def _reason(folder: Path) -> str:
-    return (folder / FAILED_FILE).read_text().partition("\n")[0]
+def _tries(folder: Path) -> list[str]:
+    """Why a run failed, the last time first."""
+    failed = folder / FAILED_FILE
+    return failed.read_text().splitlines() if failed.exists() else []
 
 
 def finish(folder: Path, runs: int | None) -> int:
     """Say how a sweep ended and write its report; the exit code."""
-    states = [line.partition(" ") for line in (folder / STATES_FILE).read_text().splitlines()]
-    finished = [name for state, _, name in states if state == "finished"]
-    failed = [name for state, _, name in states if state == "failed"]
+    of_state: dict[State, list[Ended]] = {"finished": [], "failed": [], "stopped": []}
+    for ended in Sweep.ended:
+        of_state[ended.state].append(ended)
+    finished, failed, stopped = of_state.values()
+    runs = runs or len(Sweep.ended)
     where = os.path.relpath(folder)
-    print(f"{where}: {len(finished)} of {runs or len(states)} runs finished, {len(failed)} failed")
-    for name in failed:
-        print(f"  {name}: {_reason(folder / name)}")
+    also = f", {len(stopped)} stopped" if stopped else ""
+    print(f"{where}: {len(finished)} of {runs} runs finished, {len(failed)} failed{also}")
+    for name, _, _ in failed:
+        print(f"  {name}: {_tries(folder / name)[0]}")
+    for name, _, told in stopped:
+        print(f"  {name}: {told or 'stopped'}")
     if finished:
         subprocess.run([sys.executable, "-m", "anomaly_gan", "report", where], check=False)
-    complete = len(finished) == (runs or len(states))
+    complete = len(finished) == runs
     print(sync_command(folder), end="")
     if not complete:
         print("the same command again keeps what is finished and goes on with the rest")

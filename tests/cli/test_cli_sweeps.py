@@ -145,15 +145,49 @@ def test_a_failed_run_is_shown_as_failed(tmp_path: Path) -> None:
     assert offline_runs.read(path).exit_code == 1
 
 
-def test_each_parallel_run_has_a_gpu_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("visible", ["2,5", "GPU-8932f937,GPU-5f1c11d9", "MIG-c6d4f1ef,MIG-5de391c7"])
+def test_each_parallel_run_has_a_gpu_to_itself(monkeypatch: pytest.MonkeyPatch, visible: str) -> None:
     from hydra_plugins._anomaly_gan_submitit import LocalParallel
 
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     launcher = LocalParallel(None, submitit_folder="jobs")
     assert launcher.runs_at_once == 2
-    places = [launcher._on_gpu(slot).params for slot in range(2)]
-    assert [place["visible_gpus"] for place in places] == [[2], [5]]
-    assert all(place["gpus_per_node"] == 1 for place in places)
+    shown = []
+    for slot in range(2):
+        lines = [*launcher._on_gpu(slot).params["setup"], "printenv CUDA_VISIBLE_DEVICES"]
+        shown.append(subprocess.check_output(" && ".join(lines), shell=True, text=True).strip())
+    assert shown == visible.split(",")
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [("", []), ("-1", []), ("0,-1,1", ["0"]), (" 1, GPU-8932f937", ["1", "GPU-8932f937"])],
+)
+def test_the_gpus_are_those_that_cuda_reads_from_its_variable(
+    monkeypatch: pytest.MonkeyPatch, visible: str, found: list[str]
+) -> None:
+    from hydra_plugins._anomaly_gan_submitit import gpus
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpus() == found
+
+
+def test_a_divided_gpu_is_as_many_as_its_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from hydra_plugins._anomaly_gan_submitit import gpus
+
+    listed = """
+        GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77)
+          MIG 3g.20gb     Device  0: (UUID: MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f)
+          MIG 3g.20gb     Device  1: (UUID: MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb)
+        GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-f43b8e0a-6a4e-4bd0-9d22-3c1a3b7c9a11)
+        """
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\ncat <<END{dedent(listed)}END\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    parts = ["MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f", "MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb"]
+    assert gpus() == [*parts, "1"]
 
 
 def test_a_run_is_named_after_all_of_its_configuration(command, tmp_path: Path) -> None:
@@ -207,10 +241,9 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 words = words[1 if "=" in words[0] or words[0] == "--unbuffered" else 2 :]
             sys.exit(subprocess.run(words).returncode)
             """,
-        "sacct": """
-            print("JobID|State|NodeList")
+        "squeue": """
             for task in range(9):
-                print(f"77_{task}|RUNNING|here")
+                print(f"77_{task}|RUNNING|None")
             """,
         "scontrol": 'print("here")',
     }
