@@ -21,6 +21,7 @@ from torch import Tensor
 
 from anomaly_gan.data.folder import Folder
 from anomaly_gan.methods.pretrained import SHIPPED, load_weights
+from anomaly_gan.networks.backbone import Backbone
 from anomaly_gan.results import machine
 from anomaly_gan.scoring.padim import PaDiM
 from anomaly_gan.scoring.patchcore import PatchCore
@@ -56,7 +57,8 @@ class Anomalib:
     """The model of anomalib 2.7, given the same weights and normalised pictures."""
 
     def __init__(self, method: str, normal: int):
-        ours = Ours(method).scorer.backbone
+        ours = Backbone(SHIPPED, [0, 1, 2, 3, 4], 128)  # all of it, for anomalib keeps what it does not use
+        load_weights(ours, "package")
         self.mean, self.deviation = ours.mean, ours.deviation
         layers: Any = ["blocks.2", "blocks.4"]
         if method == "padim":

@@ -123,18 +123,14 @@ def blotted(images: Images, drawn: Drawn) -> Images:
 def smudged(images: Images, drawn: Drawn) -> Images:
     """A spot without sharpness."""
     _, cover = _spot(images, drawn)
-    blurred = images
-    for _ in range(3):
-        blurred = F.avg_pool2d(F.pad(blurred, (1, 1, 1, 1), mode="reflect"), 3, 1)
-    return _covered(images, cover * drawn.between(0.4, 1.0), blurred)
+    return _covered(images, cover * drawn.between(0.4, 1.0), _coarse(images, 3))
 
 
 def roughened(images: Images, drawn: Drawn) -> Images:
     """A spot with the grain of another place in the image, twice to five times as strong."""
     _, cover = _spot(images, drawn)
     other = _from_elsewhere(images, drawn)
-    grain = other - F.avg_pool2d(F.pad(other, (3, 3, 3, 3), mode="reflect"), 7, 1)
-    return images + cover[:, None] * drawn.between(2.0, 5.0)[:, None] * grain
+    return images + cover[:, None] * drawn.between(2.0, 5.0)[:, None] * (other - _coarse(other, 7))
 
 
 def twisted(images: Images, drawn: Drawn) -> Images:
@@ -213,6 +209,13 @@ def _spot(images: Images, drawn: Drawn) -> tuple[Frame, Cover]:
     other = radius * drawn.log_between(0.45, 2.2)
     distance = ((frame.along / radius).square() + (frame.across / other).square()).sqrt()
     return frame, ((1 - distance) / drawn.between(0.1, 0.6) + 0.5).clamp(0, 1)
+
+
+def _coarse(images: Images, pixels: int) -> Images:
+    """Without what is finer than so many pixels."""
+    side = images.shape[2]
+    small = F.interpolate(images, size=(max(1, side // pixels),) * 2, mode="area")
+    return F.interpolate(small, size=(side, side), mode="bilinear", align_corners=False)
 
 
 def _covered(images: Images, cover: Cover, other: Images) -> Images:
