@@ -7,7 +7,7 @@ like. Being an AUROC, it compares trainings whose losses have other scales (temp
 stand-in: how far it follows the real AUROC is measured in docs/search.md.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,12 @@ ORDERS = ((1, 0, 3, 2), (2, 3, 0, 1), (3, 2, 1, 0), (1, 2, 3, 0), (2, 0, 3, 1), 
 
 
 def validate(scorer: Scorer, data: OneClassData, seed: int) -> dict[str, Any]:
-    """AUROC, in [0, 1], of the ranking score: held-out inliers against images pieced together from them.
+    """AUROC, in [0, 1], of the ranking score: held-out inliers against what nobody would call normal.
 
     Returns:
-        `auroc`, the mean over the kinds; `by_kind`; `inliers` and `pieced`, how many there were.
+        `auroc`, against images pieced together from inliers, the mean over two kinds; `defects`, against
+        inliers with a small defect, the mean over the kinds of `transforms.defects`; `by_kind`; `inliers`
+        and `pieced`, how many there were.
 
     Raises:
         UserError: fewer than two images are held out.
@@ -58,9 +60,9 @@ def validate(scorer: Scorer, data: OneClassData, seed: int) -> dict[str, Any]:
         ]
         both = torch.cat([normal, *scores]).cpu().numpy().astype(np.float64)
         by_kind[kind] = auroc(both, np.arange(len(both)) >= len(normal))
-    values = [value for value in by_kind.values() if value is not None]
     return {
-        "auroc": sum(values) / len(values),
+        "auroc": _mean(by_kind[kind] for kind in PIECED),
+        "defects": _mean(by_kind[kind] for kind in DEFECTS),
         "by_kind": by_kind,
         "inliers": len(images),
         "pieced": ROUNDS * len(images),
@@ -102,4 +104,11 @@ def defective(make: Callable[[Images, Drawn], Images]) -> Callable[[Images, Gene
     )
 
 
-KINDS = {"shuffled": shuffled, "mixed": mixed} | {name: defective(make) for name, make in DEFECTS.items()}
+def _mean(values: Iterable[float | None]) -> float:
+    """Of those that there are."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known)
+
+
+PIECED = {"shuffled": shuffled, "mixed": mixed}
+KINDS = PIECED | {name: defective(make) for name, make in DEFECTS.items()}

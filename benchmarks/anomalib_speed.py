@@ -7,8 +7,9 @@ python benchmarks/anomalib_speed.py --root tiles --json results/defects/anomalib
 
 import argparse
 import importlib.metadata
+import multiprocessing
+import resource
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from anomaly_gan.transforms.convert import to_float
 
 SIDE, BANK, BATCH = 256, 4000, 16
 PLACES = (SIDE // 8) ** 2
+NAMES = ("anomaly_gan", "anomalib")
 
 
 class Ours:
@@ -88,6 +90,20 @@ class Anomalib:
         return self.model(self._seen(images)).pred_score.flatten()
 
 
+def made(name: str, method: str, normal: int) -> Any:
+    """A model of one of the two."""
+    return Ours(method) if name == "anomaly_gan" else Anomalib(method, normal)
+
+
+def peak_gib(name: str, method: str, normal: Tensor, threads: int) -> float:
+    """What a process holds at most that fits one model and scores a batch, GiB."""
+    torch.set_num_threads(threads)
+    model = made(name, method, len(normal))
+    model.fit(normal)
+    model.score(normal[:BATCH])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="folder: train/good, test/good, test/DEFECT")
@@ -105,18 +121,15 @@ def main() -> None:
     test = data.test[range(len(data.test))]
     tested, anomalous = to_float(test.images), (test.labels != data.normal_index).numpy()
     found: dict[str, Any] = {}
+    alone = multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1)
     for method in ("padim", "patchcore"):
-        makers: dict[str, Callable[[], Any]] = {
-            "anomaly_gan": lambda method=method: Ours(method),
-            "anomalib": lambda method=method: Anomalib(method, given.normal),
-        }
         seconds: dict[str, dict[str, list[float]]] = {
-            name: {"fit": [], "one": [], "sixteen": []} for name in makers
+            name: {"fit": [], "one": [], "sixteen": []} for name in NAMES
         }
         scores = {}
         for _ in range(given.repetitions):
-            for name, make in makers.items():  # in turn, so that what else the machine does meets both
-                model = make()
+            for name in NAMES:  # in turn, so that what else the machine does meets both
+                model = made(name, method, given.normal)
                 start = time.perf_counter()
                 model.fit(normal)
                 seconds[name]["fit"].append(time.perf_counter() - start)
@@ -133,6 +146,10 @@ def main() -> None:
                 for name, by in seconds.items()
             },
             "times faster": {k: round(best["anomalib"][k] / v, 2) for k, v in best["anomaly_gan"].items()},
+            "peak GiB": {
+                name: round(alone.apply(peak_gib, (name, method, normal, torch.get_num_threads())), 2)
+                for name in NAMES
+            },
             "auroc": {name: round(float(roc_auc_score(anomalous, of)), 4) for name, of in scores.items()},
         }
         print(method, found[method], flush=True)
