@@ -29,7 +29,7 @@ class GeneratorPictures(pl.Callback):
     ) -> None:
         assert isinstance(pl_module, Method)
         iteration = pl_module.iteration + 1
-        if iteration not in self.at_iterations or not pl_module.generates:
+        if iteration not in self.at_iterations or not pl_module.scorer.generates:
             return
         pl_module.raise_if_not_finite()
         if not trainer.is_global_zero:

@@ -11,6 +11,7 @@ from anomaly_gan.distributed import gather_unknown
 from anomaly_gan.errors import UserError
 from anomaly_gan.precision import at_least_float32, in_full_precision
 from anomaly_gan.scoring.base import Attribution, Neighbours
+from anomaly_gan.scoring.dense import AT_A_TIME, in_parts
 from anomaly_gan.scoring.pretrained import BackboneScorer
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import Embeddings, ImageBatches, Images, RawImages, Scores
@@ -46,11 +47,11 @@ class PooledNeighbours(BackboneScorer):
 
     @torch.no_grad()
     def fit(self, normal: ImageBatches) -> None:
-        self.bank = gather_unknown(torch.cat([self.embed(images) for images in normal]))
+        self.bank = gather_unknown(torch.cat([self.embed(images) for images in in_parts(normal)]))
 
     @torch.inference_mode()
     def scores(self, images: Images) -> dict[str, Scores]:
-        return {"pooled": self._distance(images)}
+        return {"pooled": torch.cat([self._distance(part) for part in images.split(AT_A_TIME)])}
 
     def forward(self, images: RawImages) -> Scores:
         return self._distance(to_float(images))
