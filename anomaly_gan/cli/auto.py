@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from anomaly_gan.cli.arguments import overrides
 from anomaly_gan.cli.choices import METHOD
 from anomaly_gan.cli.installed import program
 from anomaly_gan.cli.search import HELD_OUT, folder_of
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     folders, failed = {}, []
     methods = _methods()
     for number, method in enumerate(methods, start=1):
-        run = [f"{METHOD}={method}", *_own(method, settings), "validate=true"]
+        run = overrides("train", run_of(method, settings))
         folder = folder_of(run)
         label = f"{method} ({number} of {len(methods)})"
         _, state, told = run_in_process(run, folder, os.getpid(), label)
@@ -105,8 +106,8 @@ def _methods() -> list[str]:
     return [*FROM_SCRATCH]
 
 
-def _own(method: str, settings: Sequence[str]) -> list[str]:
-    """The settings of one method: of a budget of minutes, its share."""
+def run_of(method: str, settings: Sequence[str]) -> list[str]:
+    """The settings of one method's run: those given; of a budget of minutes, its share."""
     own = []
     for word in settings:
         time = re.fullmatch(r"budget=([\d.]+)min", word)
@@ -114,7 +115,7 @@ def _own(method: str, settings: Sequence[str]) -> list[str]:
             own.append(word)
         elif method in FROM_SCRATCH:
             own.append(f"budget={SHARE * float(time[1]):.3g}min")
-    return own
+    return [f"{METHOD}={method}", *own, "validate=true"]
 
 
 def _tried(method: str, folder: Path) -> Tried:

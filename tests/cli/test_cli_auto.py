@@ -63,8 +63,8 @@ def test_what_makes_no_choice_is_said_in_one_line(command, arguments: tuple[str,
 
 def test_a_budget_of_minutes_is_shared_by_those_that_learn() -> None:
     given = ["data=folder", "budget=10min"]
-    assert auto._own("csi", given) == ["data=folder", "budget=4.5min"]
-    assert auto._own("padim", given) == ["data=folder"]
+    assert auto.run_of("csi", given) == ["method=csi", "data=folder", "budget=4.5min", "validate=true"]
+    assert auto.run_of("padim", given) == ["method=padim", "data=folder", "validate=true"]
 
 
 def test_without_pretrained_features_the_others_are_tried(

@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from anomaly_gan.build import build_method
+from anomaly_gan.cli import auto
 from anomaly_gan.cli.arguments import overrides
 from anomaly_gan.cli.installed import config_folder
 from anomaly_gan.cli.messages import groups, listed, options
@@ -38,6 +39,9 @@ def composed(*arguments: str) -> DictConfig:
 
 def runs_of(arguments: list[str]) -> list[list[str]]:
     """The arguments of every run of a command, those that its experiment sweeps over included."""
+    if auto.AUTO in arguments:
+        given = [word for word in arguments if word != auto.AUTO]
+        return [overrides("train", auto.run_of(method, given)) for method in auto.FROM_SCRATCH]
     given = overrides("train", [word for word in arguments if word != "-m"])
     one = composed(*(word for word in given if "," not in word or "=[" in word))
     params = one.hydra.sweeper.params or {}
