@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from anomalib.models.image.padim.torch_model import PadimModel
-from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from common import write
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
@@ -59,6 +57,10 @@ class Anomalib:
     """The model of anomalib 2.7, given the same weights and normalised pictures."""
 
     def __init__(self, method: str, normal: int):
+        # Here, so that --help needs no anomalib.
+        from anomalib.models.image.padim.torch_model import PadimModel
+        from anomalib.models.image.patchcore.torch_model import PatchcoreModel
+
         ours = Backbone(SHIPPED, [0, 1, 2, 3, 4], 128)  # all of it, for anomalib keeps what it does not use
         load_weights(ours, "package")
         self.mean, self.deviation = ours.mean, ours.deviation
@@ -79,10 +81,10 @@ class Anomalib:
         self.model.feature_extractor.eval()
         for batch in images.split(BATCH):
             self.model(self._seen(batch))
-        if isinstance(self.model, PadimModel):
-            self.model.fit()
-        else:
+        if hasattr(self.model, "subsample_embedding"):
             self.model.subsample_embedding(self.ratio)
+        else:
+            self.model.fit()
         self.model.eval()
 
     @torch.no_grad()

@@ -115,7 +115,7 @@ def edited(trained: Path, copy: Path, target: str) -> Path:
 
 def test_help_lists_a_method_of_another_package(install: Install, command) -> None:
     install("a_brightness", "brightness")
-    assert "\nmethod: brightness, csi, csi_g," in command("train", "--help").out
+    assert "\nmethod: brightness, csi, csi_defects," in command("train", "--help").out
 
 
 def test_tab_completion_knows_it_and_its_settings(
