@@ -62,10 +62,16 @@ def as_override(argument: str, sweeps: bool = False) -> str:
     return start + _pieces(key, value)
 
 
+def minutes_of(argument: str) -> str | None:
+    """The minutes of a budget of time (`budget=10min`), as they are written; None of any other argument."""
+    time = re.fullmatch(r"budget=([\d.]+)min", argument)
+    return None if time is None else time[1]
+
+
 def _time_apart(argument: str) -> list[str]:
     """A budget of time as the two arguments that it stands for."""
-    time = re.fullmatch(r"budget=([\d.]+)min", argument)
-    return [argument] if time is None else ["budget=minutes", f"schedule.minutes={time[1]}"]
+    minutes = minutes_of(argument)
+    return [argument] if minutes is None else ["budget=minutes", f"schedule.minutes={minutes}"]
 
 
 def _pieces(key: str, text: str) -> str:

@@ -2,14 +2,13 @@
 
 import importlib.util
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anomaly_gan.cli.arguments import overrides
+from anomaly_gan.cli.arguments import minutes_of, overrides
 from anomaly_gan.cli.choices import METHOD
 from anomaly_gan.cli.installed import program
 from anomaly_gan.cli.search import HELD_OUT, folder_of
@@ -110,11 +109,11 @@ def run_of(method: str, settings: Sequence[str]) -> list[str]:
     """The settings of one method's run: those given; of a budget of minutes, its share."""
     own = []
     for word in settings:
-        time = re.fullmatch(r"budget=([\d.]+)min", word)
-        if time is None:
+        minutes = minutes_of(word)
+        if minutes is None:
             own.append(word)
         elif method in FROM_SCRATCH:
-            own.append(f"budget={SHARE * float(time[1]):.3g}min")
+            own.append(f"budget={SHARE * float(minutes):.3g}min")
     return [f"{METHOD}={method}", *own, "validate=true"]
 
 
@@ -135,9 +134,7 @@ def _tell(ranking: Sequence[Tried], by: str) -> None:
         "run": [one.folder.name for one in ranking],
     }
     write_csv(where / "auto.csv", columns)
-    tested = best.test is not None
-    print(f"{'method':<20}{'told by normal images':>22}{'test part':>12}" if tested else
-          f"{'method':<20}{'told by normal images':>22}")  # fmt: skip
+    print(f"{'method':<20}{'told by normal images':>22}{'' if best.test is None else '   test part'}")
     for one in ranking:
         line = f"{one.method:<20}{100 * one.normal:>22.1f}"
         print(line if one.test is None else f"{line}{100 * one.test:>12.1f}")
