@@ -4,7 +4,7 @@ By its protocols, not by its base classes, whose import takes longer than all el
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Self
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import torch
 
@@ -17,6 +17,8 @@ from anomaly_gan.own_process import train
 from anomaly_gan.results import RunResult
 from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.scoring.calibration import Threshold
+
+Same = TypeVar("Same", bound="Estimator")
 
 PARTS = ("scorer", "data", "threshold", "normal")
 """Arguments of the constructor that make a trained detector; the others but the device are settings."""
@@ -56,8 +58,11 @@ class Estimator:
 
     @classmethod
     def load(
-        cls, path: str | Path, device: str | torch.device = "cpu", false_positive_rate: float | None = None
-    ) -> Self:
+        cls: type[Same],
+        path: str | Path,
+        device: str | torch.device = "cpu",
+        false_positive_rate: float | None = None,
+    ) -> Same:
         """From a run's folder or its detector.ckpt.
 
         Args:
@@ -74,7 +79,7 @@ class Estimator:
         threshold = file.threshold(scorer.primary, false_positive_rate)
         return cls(scorer, file.data, threshold, file.normal, device)
 
-    def fit(self, images: ManyImages, y: object = None) -> Self:
+    def fit(self: Same, images: ManyImages, y: object = None) -> Same:
         """Learn from images of what is normal, as `anomaly-gan train data=folder data.root=FOLDER` does.
 
         The training is `anomaly_gan.train`: a process of its own, which leaves a run's folder and is ended
@@ -134,7 +139,7 @@ class Estimator:
         """scikit-learn's: the arguments of the constructor, by name."""
         return dict(self._params)
 
-    def set_params(self, **params: Any) -> Self:
+    def set_params(self: Same, **params: Any) -> Same:
         """scikit-learn's: change arguments of the constructor; settings are what the next `fit` goes by."""
         self._params |= params
         if params.keys() & set(PARTS):

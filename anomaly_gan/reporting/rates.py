@@ -67,10 +67,13 @@ def draw(path: Path, entries: Sequence[AtRate], title: str) -> None:
         xscale="log",
         ylim=(-0.02, 1.02),
         xlabel="false positive rate that is promised",
-        ylabel=f"share called anomalous ({CONFIDENCE:.0%} intervals)",
+        ylabel=f"share called anomalous ({CONFIDENCE * 100:.0f} % intervals)",
         title=title,
     )
-    axes.xaxis.set_major_formatter(figures.matplotlib.ticker.PercentFormatter(1, decimals=None))
-    axes.yaxis.set_major_formatter(figures.matplotlib.ticker.PercentFormatter(1, decimals=0))
+    ticker = figures.matplotlib.ticker
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(ticker.FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     axes.legend(frameon=False)
     figures.save(figure, path)
