@@ -115,17 +115,18 @@ def test_lists_paths_and_numpy_s_numbers_are_written_as_what_they_are() -> None:
 
 
 PROGRAM = """
-import sys, anomaly_gan
+import signal, sys, anomaly_gan
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
 settings = dict(data="digits", width=8, schedule__total_images=64 * 4000, batch_size=64, scoring__ensemble=0)
 anomaly_gan.train(**settings, paths__runs=sys.argv[1], callbacks__checkpoint__every_minutes=0.0001)
 """
 
 
 def until(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
+    for _ in range(3000):
         if condition():
             return
-        time.sleep(0.05)
+        time.sleep(0.1)
     raise AssertionError("it never came")
 
 
@@ -144,10 +145,13 @@ def test_a_program_that_is_ended_takes_its_training_along_which_keeps_what_it_ha
         return found
 
     program = subprocess.Popen([sys.executable, "-c", PROGRAM, tmp_path], stderr=subprocess.PIPE, text=True)
-    until(lambda: any(tmp_path.glob("digits/*/checkpoints/previous.ckpt")))
-    assert len(trainings()) == 1
-    program.send_signal(number)
-    _, said = program.communicate()
+    try:
+        until(lambda: any(tmp_path.glob("digits/*/checkpoints/previous.ckpt")))
+        assert len(trainings()) == 1
+        program.send_signal(number)
+        _, said = program.communicate(timeout=300)
+    finally:
+        program.kill()
     assert program.returncode == -number
     if number == signal.SIGINT:
         assert "the same command with resume=" in said  # the training's last word comes first
