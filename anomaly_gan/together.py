@@ -4,6 +4,7 @@ import pickle
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from anomaly_gan.inference import Prediction
 from anomaly_gan.scoring.calibration import adjusted
 
 
-def judged_together(predictions: Iterable[Prediction], fdr: float) -> Iterator[Prediction]:
+def judged_together(predictions: Iterable[Prediction], fdr: Any) -> Iterator[Prediction]:
     """The same predictions with decisions by false discovery rate, once all of them are known.
 
     Of the images called anomalous, the expected share of normal ones is at most `fdr`, as
@@ -22,10 +23,10 @@ def judged_together(predictions: Iterable[Prediction], fdr: float) -> Iterator[P
     Examples:
         >>> from anomaly_gan.together import judged_together
         >>> for found in judged_together(detector.examine([path, path, path]), fdr=0.5):
-        ...     print(found.index, found.adjusted_p_value == found.p_value, found.anomalous)
-        0 True False
-        1 True False
-        2 True False
+        ...     print(found.index, found.adjusted_p_value == found.p_value)
+        0 True
+        1 True
+        2 True
 
     Args:
         predictions: of a detector with a threshold (`Detector.examine`).
@@ -34,7 +35,7 @@ def judged_together(predictions: Iterable[Prediction], fdr: float) -> Iterator[P
     Raises:
         UserError: `fdr` is no such number, or the detector has no calibration.
     """
-    check_fdr(fdr)
+    rate = check_fdr(fdr)
     with tempfile.TemporaryFile() as waiting:
         p_values = []
         for prediction in predictions:
@@ -50,11 +51,11 @@ def judged_together(predictions: Iterable[Prediction], fdr: float) -> Iterator[P
             prediction = pickle.load(waiting)
             if prediction.p_value is not None:
                 value = next(values)
-                prediction = replace(prediction, adjusted_p_value=value, anomalous=value <= fdr)
+                prediction = replace(prediction, adjusted_p_value=value, anomalous=value <= rate)
             yield prediction
 
 
-def check_fdr(fdr: object) -> float:
+def check_fdr(fdr: Any) -> float:
     """`fdr`, where it is one.
 
     Raises:

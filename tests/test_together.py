@@ -16,9 +16,9 @@ from anomaly_gan.together import judged_together
 
 RECORDED = Path(__file__).parent / "recorded" / "fashion_mnist_trouser.csv"
 """Scores of 1,000 trousers and 1,000 other test images of Fashion-MNIST, by the detector of
-`anomaly-gan train data=fashion_mnist normal_class=trouser budget=1min`."""
+`anomaly-gan train data=fashion_mnist normal_class=trouser method=raw_pixels`."""
 
-HELD_OUT, NORMAL, ANOMALOUS, DRAWS = 400, 90, 10, 2000
+HELD_OUT, NORMAL, ANOMALOUS, DRAWS = 500, 50, 50, 2000
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +51,15 @@ def mistakes(scores: tuple[ndarray, ndarray], fdr: float, adjust: bool) -> tuple
 def test_of_the_images_called_no_larger_share_is_normal_than_was_asked_for(scores, fdr: float) -> None:
     shares, found = mistakes(scores, fdr, adjust=True)
     noise = 3 * shares.std() / DRAWS**0.5
-    assert shares.mean() <= fdr * NORMAL / (NORMAL + ANOMALOUS) + noise  # the theorem's bound
-    assert shares.mean() >= fdr / 2  # and it is no empty one
-    assert found.mean() > 0.3
+    bound = fdr * NORMAL / (NORMAL + ANOMALOUS)  # the theorem's
+    assert 0.9 * bound <= shares.mean() <= bound + noise
+    assert found.mean() > 0.8
 
 
 def test_without_the_adjustment_the_share_is_far_beyond(scores: tuple[ndarray, ndarray]) -> None:
     """So the test above can fail."""
     shares, _ = mistakes(scores, 0.1, adjust=False)
-    assert shares.mean() > 0.3
+    assert shares.mean() > 1.5 * 0.1 * NORMAL / (NORMAL + ANOMALOUS)
 
 
 def predictions(p: list[float | None]) -> list[Prediction]:
