@@ -1,4 +1,4 @@
-"""A trained detector in a user's own program: `from anomaly_gan import Detector`."""
+"""A detector in a user's own program: `from anomaly_gan import Detector`."""
 
 import os
 from collections.abc import Iterator
@@ -16,10 +16,9 @@ from torch import Tensor
 from anomaly_gan import checkpoint
 from anomaly_gan.data.decode import CorruptImage
 from anomaly_gan.data.inputs import ManyImages, OneImage, Read, is_path, read, read_batches, separate
-from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.errors import UserError
+from anomaly_gan.estimator import Estimator
 from anomaly_gan.explanation import Explanation, explain
-from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.scoring.calibration import Threshold
 from anomaly_gan.transforms.convert import to_float
 
@@ -42,10 +41,12 @@ class Prediction:
     """Whether the score is above the threshold; None without calibration."""
     error: str | None = None
     """Why the file could not be read."""
+    adjusted_p_value: float | None = None
+    """Of images judged together (`together.judged_together`), in (0, 1]; None where each is judged alone."""
 
 
-class Detector:
-    """Scores images with a trained detector, in the manner of scikit-learn's outlier detectors.
+class Detector(Estimator):
+    """Learns what is normal from images and scores others, in the manner of scikit-learn's outlier detectors.
 
     Wherever images are asked for, these will do, alone or in any sequence, mixed: paths of files; PIL
     images; numpy arrays [H, W], [H, W, C] or [N, H, W, C]; torch tensors [C, H, W] or [N, C, H, W]. Arrays
@@ -69,49 +70,24 @@ class Detector:
         ...     print(found.index, found.p_value, found.error)  # doctest: +ELLIPSIS
         0 ... None
         1 None nowhere.png: not a readable image (no such file)
+        >>> Detector(method="padim", seed=1, data__calibration_fraction=0.2)   # to be trained, by fit(images)
+        Detector(device='cpu', method='padim', seed=1, data__calibration_fraction=0.2)
 
     Args:
-        scorer: trained and fitted.
+        scorer: trained and fitted; None, as `data`, of a detector that is to be trained by `fit`.
         data: how its images were read (`OneClassData.describe()`).
         threshold: of the primary score; None without calibration.
         normal: the images that it learned from, for explanations.
-        device: where it works.
+        device: where it scores. Where it learns is a setting: `trainer="cpu"`.
+        method: what `fit` trains, as `method=` of the command line.
+        budget: how much it may take, as `budget=` of the command line: "10min", "fast".
+        **settings: further ones of the command line, two underscores for each dot, and `verbose`; see
+            `anomaly_gan.train`.
+
+    Attributes:
+        result_: what the training found (`RunResult`), of a detector that `fit` has trained; `result_.folder`
+            is the folder of its run, from which `load` gets the same detector.
     """
-
-    def __init__(
-        self,
-        scorer: Scorer,
-        data: dict[str, Any],
-        threshold: Threshold | None = None,
-        normal: NormalImages | None = None,
-        device: str | torch.device = "cpu",
-    ):
-        self.scorer = scorer.to(device).eval()
-        self.form = {key: data[key] for key in ("image_size", "channels", "resize")}
-        self.form["bits"] = data.get("bits", 16)  # absent in files from before it could be set
-        self.threshold = threshold
-        self.normal = normal
-        self.device = torch.device(device)
-
-    @classmethod
-    def load(
-        cls, path: str | Path, device: str | torch.device = "cpu", false_positive_rate: float | None = None
-    ) -> "Detector":
-        """From a run's folder or its detector.ckpt.
-
-        Args:
-            path: of it.
-            device: where to work.
-            false_positive_rate: of normal images that may be called anomalous, in (0, 1); None: what the
-                detector was trained with, or the smallest that its held-out images can promise.
-
-        Raises:
-            UserError: there is no such file, it is no detector, or that rate cannot be promised.
-        """
-        file = checkpoint.read(path)
-        scorer = file.build()
-        threshold = file.threshold(scorer.primary, false_positive_rate)
-        return cls(scorer, file.data, threshold, file.normal, device)
 
     @property
     def primary(self) -> str:
@@ -173,6 +149,13 @@ class Detector:
         """
         threshold = self._needed_threshold()
         return np.where(threshold.anomalous(self.score(images, batch_size)), -1, 1)
+
+    def fit_predict(self, images: ManyImages, y: object = None) -> Int64[ndarray, " n"]:
+        """scikit-learn's: `fit`, then `predict` of the same images; an iterator must be a list for that.
+
+        Nothing is promised of these: most of them were learned from.
+        """
+        return self.fit(images).predict(images)
 
     def examine(self, images: ManyImages, batch_size: int = 256) -> Iterator[Prediction]:
         """All that can be said of each image, in order, as it is known; a file that cannot be read says so
@@ -272,17 +255,6 @@ class Detector:
                 f"the detector has {checkpoint.NO_CALIBRATION}; score() and examine() work without"
             )
         return self.threshold
-
-    def __sklearn_tags__(self) -> Any:
-        """For scikit-learn's own tools: an outlier detector, fitted, whose X are images."""
-        from sklearn.utils import InputTags, Tags, TargetTags
-
-        return Tags(
-            estimator_type="outlier_detector",
-            target_tags=TargetTags(required=False),
-            input_tags=InputTags(two_d_array=False, three_d_array=True, string=True),
-            requires_fit=False,
-        )
 
 
 def check_batch_size(batch_size: Any) -> int:

@@ -17,6 +17,7 @@ from anomaly_gan.durable import replacing_text
 RESULT_FILE = "result.json"
 SCORES_FILE = "scores.csv"
 HELD_OUT_FILE = "held_out.csv"
+THRESHOLDS_FILE = "thresholds.csv"
 PAGE_FILE = "report.html"
 FAILED_FILE = "FAILED"
 """In the folder of a sweep's run that failed: why, one line a try, the latest first."""
@@ -77,17 +78,21 @@ class RunResult:
     localisation: dict[str, float | int] | None = None
     """How well the scores of places find what masks show: pixel_auroc, aupro, in [0, 1], and regions; null
     from a method that scores whole images, without masks, and in results written before it was kept."""
+    folder: Path | None = field(default=None, compare=False)
+    """Where it was read from; not a part of the file."""
 
     @classmethod
     def read(cls, path: Path) -> "RunResult":
         """The result in a run's folder, or in a file of its own."""
-        text = (path / RESULT_FILE if path.is_dir() else path).read_text()
-        return cls(**result_today(json.loads(text)))
+        file = path / RESULT_FILE if path.is_dir() else path
+        return cls(**result_today(json.loads(file.read_text())) | {"folder": file.parent})
 
     def write(self, folder: Path) -> Path:
         """Write `result.json` into `folder`, whole or not at all."""
         path = folder / RESULT_FILE
-        write_atomically(path, json.dumps(asdict(self), indent=2, allow_nan=False) + "\n")
+        fields = asdict(self)
+        del fields["folder"]
+        write_atomically(path, json.dumps(fields, indent=2, allow_nan=False) + "\n")
         return path
 
 

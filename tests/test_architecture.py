@@ -60,13 +60,14 @@ ARROWS: dict[str, set[str]] = {
     "launch": {"errors", "lifetime", "terminal"},
     "config": {"errors", "outside"},
     "results": {"before", "durable"},
+    "own_process": {"errors", "lifetime", "results"},
     "loggers": {"errors", "own_files", "results"},
     # What is computed.
     "losses": {"errors", "precision", "types"},
     "metrics": {"errors", "precision", "safe_load", "types"},  # the last reads the weights of Inception
     "transforms": {"errors", "precision", "randomness", "types"},
     "networks": {"errors", "precision", "randomness", "transforms", "types"},
-    "data": {"errors", "own_files", "progress", "randomness", "sharding", "types"},
+    "data": {"errors", "names", "own_files", "progress", "randomness", "sharding", "types"},
     "batches": {"data", "progress", "transforms", "types"},
     "scoring": {"distributed", "errors", "networks", "precision", "randomness", "transforms", "types"},
     "training": {"batches", "data", "distributed", "errors", "networks", "precision", "randomness"}
@@ -86,13 +87,15 @@ ARROWS: dict[str, set[str]] = {
     "callbacks": {"data", "distributed", "errors", "evaluation", "generation", "lifetime", "loggers"}
     | {"methods", "networks", "progress", "safe_load"},
     "export": {"checkpoint", "durable", "errors", "progress", "randomness", "scoring", "transforms", "types"},
-    "inference": {"checkpoint", "data", "errors", "explanation", "scoring", "transforms"},
+    "estimator": {"checkpoint", "data", "errors", "own_process", "results", "scoring"},
+    "inference": {"checkpoint", "data", "errors", "estimator", "explanation", "scoring", "transforms"},
+    "together": {"errors", "inference", "scoring"},
     "demo": {"errors", "explanation", "inference", "reporting"},
     # The commands may use all of it.
     "cli": {"allocator", "build", "callbacks", "checkpoint", "config", "data", "demo", "device"}
     | {"distributed", "durable", "errors", "export", "inference", "launch", "lifetime", "loggers"}
-    | {"methods", "metrics", "names", "outside", "progress", "reporting", "results", "runs", "scoring"}
-    | {"strategies", "terminal", "training", "transforms"},
+    | {"methods", "metrics", "names", "outside", "own_process", "progress", "reporting", "results", "runs"}
+    | {"scoring", "strategies", "terminal", "together", "training", "transforms"},
     "__main__": {"cli"},
 }  # fmt: skip
 """Each part (sub-package or module) with those that it may import, all of which stand before it."""

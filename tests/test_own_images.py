@@ -15,10 +15,11 @@ DOCS = Path(__file__).parents[1] / "docs"
 def folders(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the examples find in the current folder."""
     shutil.copytree(trained, tmp_path / "runs" / "my_run")
-    (tmp_path / "new" / "images").mkdir(parents=True)
-    for i in range(3):
-        pixels = np.random.default_rng(i).integers(0, 255, (20, 20, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "new" / "images" / f"{i}.png")
+    for folder, count in (("new/images", 3), ("my/good/images", 20)):
+        (tmp_path / folder).mkdir(parents=True)
+        for i in range(count):
+            pixels = np.random.default_rng(i).integers(0, 255, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
     (tmp_path / "new" / "images" / "broken.png").write_bytes(b"no image")
     monkeypatch.chdir(tmp_path)
 
@@ -36,6 +37,8 @@ def test_the_examples_of_one_s_own_images_run(capsys: pytest.CaptureFixture[str]
     names = run(DOCS / "own_images.md")
     assert "broken.png" in capsys.readouterr().out
     assert names["why"].heat.shape == (16, 16)
+    assert (names["small"].result_.folder / "report.html").exists()
+    assert names["result"].dataset == "digits"
 
 
 @pytest.mark.usefixtures("folders")

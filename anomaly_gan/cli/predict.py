@@ -2,6 +2,7 @@
 
 import heapq
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from anomaly_gan.allocator import keep_memory
 from anomaly_gan.checkpoint import NO_CALIBRATION
 from anomaly_gan.cli.complaints import complain
+from anomaly_gan.cli.labels import Labels
 from anomaly_gan.data.scan import scan
 from anomaly_gan.device import choose
 from anomaly_gan.durable import check_writable, replacing_text
@@ -22,7 +24,8 @@ from anomaly_gan.inference import Detector, Prediction, check_batch_size
 from anomaly_gan.names import LONGEST, end_in_bytes, printable
 from anomaly_gan.progress import track
 from anomaly_gan.results import csv_row
-from anomaly_gan.scoring.calibration import DECISION, check_rate
+from anomaly_gan.scoring.calibration import DECISION, check_rate, images_needed, smallest_rate
+from anomaly_gan.together import check_fdr, judged_together
 
 SHOWN = 10
 """Images told of in the terminal."""
@@ -60,21 +63,30 @@ def main(config: DictConfig, folder: Path) -> int:
         raise UserError("inputs=[]: give an image, a folder or a list of files, or [several,of,them]")
     counts, sources = zip(*map(_files, inputs), strict=True)
     check_batch_size(plain["batch_size"])
+    labels = None if plain["labels"] is None else Labels(Path(os.path.expanduser(str(plain["labels"]))))
     if isinstance(plain["explain"], bool) or not isinstance(plain["explain"], int) or plain["explain"] < 0:
         raise UserError(f"explain={plain['explain']}: give how many of the most anomalous images to explain")
     output = _output(str(plain["output"]))
-    rate = plain["threshold"]["false_positive_rate"]
+    rate, fdr = plain["threshold"]["false_positive_rate"], plain["fdr"]
+    if fdr is not None and rate is not None:
+        raise UserError(f"fdr={fdr} threshold.false_positive_rate={rate}: two ways to decide; give one")
     detector = Detector.load(
         plain["checkpoint"], choose(plain["device"]), None if rate is None else check_rate(rate)
     )
+    for name, given in (("labels", labels), ("fdr", fdr)):
+        if given is not None and detector.threshold is None:
+            raise UserError(f"{name}: the detector has {NO_CALIBRATION}")
     explained = output.with_name(output.name + "_explained")
     if plain["explain"]:
         explained.mkdir(exist_ok=True)  # what cannot be made is refused now, not when all is scored
     total = sum(counts)
-    predictions = detector.examine(chain.from_iterable(sources), plain["batch_size"])
-    found = write(
-        track(predictions, "scoring images", total, "images"), detector, output, max(SHOWN, plain["explain"])
-    )
+    examined = detector.examine(chain.from_iterable(sources), plain["batch_size"])
+    predictions = track(examined, "scoring images", total, "images")
+    if labels is not None:
+        predictions = labels.noting(predictions)
+    if fdr is not None:
+        predictions = judged_together(predictions, check_fdr(fdr))
+    found = write(predictions, detector, output, max(SHOWN, plain["explain"]), fdr is not None)
     for prediction in found.top[:SHOWN]:
         print(_line(prediction))
     print(
@@ -84,13 +96,9 @@ def main(config: DictConfig, folder: Path) -> int:
     if plain["explain"]:
         _explain(found.top[: plain["explain"]], detector, explained)
         print(f"explained: {explained}")
-    if detector.threshold is None:
-        print(f"no decisions: the detector has {NO_CALIBRATION}")
-    else:
-        print(
-            f"{found.anomalous} called anomalous: score above {detector.threshold.value:.4f}, which at most "
-            f"{detector.threshold.rate:.2%} of normal images exceed"
-        )
+    print(_decided(found, total - found.unread, detector, fdr))
+    if labels is not None and detector.threshold is not None:
+        labels.tell(detector.threshold, output.with_name(output.name + "_thresholds"))
     for why in found.first_unread:
         complain(printable(why))
     if found.unread > SHOWN_UNREAD:
@@ -98,8 +106,36 @@ def main(config: DictConfig, folder: Path) -> int:
     return 3 if found.unread else 0
 
 
-def write(predictions: Iterable[Prediction], detector: Detector, output: Path, kept: int) -> Tally:
+def _decided(found: Tally, scored: int, detector: Detector, fdr: float | None) -> str:
+    """How many of `scored` images are called anomalous, and what that is worth."""
+    threshold = detector.threshold
+    if threshold is None:
+        return f"no decisions: the detector has {NO_CALIBRATION}"
+    called = f"{found.anomalous} called anomalous"
+    if fdr is None:
+        above = f"score above {threshold.value:.4f}"
+        return f"{called}: {above}, which at most {threshold.rate:.2%} of normal images exceed"
+    if found.anomalous or not scored:
+        return (
+            f"{called}: all images judged together, at most {fdr:.2%} of those called are normal, on average"
+        )
+    held_out = len(threshold.held_out)
+    if smallest_rate(held_out) > fdr:
+        return (
+            f"{called}: fdr={fdr:g} takes {images_needed(fdr)} held-out images at least; there are {held_out}"
+        )
+    least = math.ceil(scored * smallest_rate(held_out) / fdr)
+    return (
+        f"{called}: at least {least} of these {scored} would have to score above all {held_out} held-out ones"
+    )
+
+
+def write(
+    predictions: Iterable[Prediction], detector: Detector, output: Path, kept: int, together: bool = False
+) -> Tally:
     """Write each prediction to `output`.csv and .jsonl as it comes; both appear when all are there.
+
+    `together`: whether the images are judged together, so that their p-values are adjusted, too.
 
     Returns:
         What they say, with the `kept` most anomalous images.
@@ -108,11 +144,13 @@ def write(predictions: Iterable[Prediction], detector: Detector, output: Path, k
     top: list[tuple[float, int, Prediction]] = []
     csv, jsonl = _tables(output)
     with replacing_text(csv) as table, replacing_text(jsonl) as lines:
-        header = ["file", "score", "p_value", "decision", *detector.score_names, "error"]
+        adjusted = ["adjusted_p_value"] if together else []
+        header = ["file", "score", "p_value", *adjusted, "decision", *detector.score_names, "error"]
         table.write(csv_row(header))
         for prediction in predictions:
-            row = _row(prediction, detector.score_names)
-            table.write(csv_row(row[name] for name in header))
+            cells = _row(prediction, detector.score_names)
+            row = {name: cells[name] for name in header}
+            table.write(csv_row(row.values()))
             lines.write(json.dumps(row) + "\n")
             if prediction.score is None:
                 tally.unread += 1
@@ -225,6 +263,7 @@ def _row(prediction: Prediction, names: list[str]) -> dict[str, Any]:
         "file": str(prediction.path),
         "score": prediction.score,
         "p_value": prediction.p_value,
+        "adjusted_p_value": prediction.adjusted_p_value,
         "decision": None if prediction.anomalous is None else DECISION[prediction.anomalous],
         **{name: prediction.scores.get(name) for name in names},
         "error": prediction.error,

@@ -34,6 +34,7 @@ from anomaly_gan.lifetime import Stopped, alone_in, end_with_parent
 from anomaly_gan.loggers import close, log_pictures, log_result
 from anomaly_gan.methods.base import Method
 from anomaly_gan.metrics.generator import feature_network
+from anomaly_gan.own_process import tell_folder
 from anomaly_gan.progress import is_first_process
 from anomaly_gan.reporting.report import write_page
 from anomaly_gan.results import RESULT_FILE, RunResult, write_atomically
@@ -93,6 +94,7 @@ def _conclude(folder: Path) -> Path:
     write_page(folder)
     where = Path(os.path.relpath(folder))
     print(runs.summary(RunResult.read(folder), where))
+    tell_folder(folder)
     return where
 
 

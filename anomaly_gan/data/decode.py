@@ -88,13 +88,32 @@ def to_tensor(
     Raises:
         UserError: pixels whose scale is unknown (32-bit values beyond 16 bits, fractions).
     """
-    image = _eight_bit(_upright(image), bits)
+    image = eight_bit(image, bits)
     if image.mode != MODES[channels]:
         image = image.convert(MODES[channels])
     if image.size != (image_size, image_size) or resize == "crop":
         image = RESIZERS[resize](image, image_size)
     pixels = np.array(image).reshape(image_size, image_size, channels)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def eight_bit(image: Image.Image, bits: int = 16) -> Image.Image:
+    """A PIL image of any mode -> the same upright, in mode L or RGB; see `to_tensor`, whose first step it is.
+
+    Raises:
+        UserError: pixels whose scale is unknown.
+    """
+    image = _upright(image)
+    if image.mode in ("L", "RGB") and "transparency" not in image.info:
+        return image
+    if image.mode.startswith(("I", "F")):
+        return _from_sixteen_bit(image, bits)
+    if image.mode == "La":  # premultiplied; PIL converts it to nothing else
+        image = image.convert("LA")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
+    return image.convert("L" if image.mode == "1" else "RGB")
 
 
 def _stretch(image: Image.Image, side: int) -> Image.Image:
@@ -139,20 +158,6 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
     # exif_transpose copies even where there is nothing to do.
     return image if orientation == 1 else ImageOps.exif_transpose(image)
-
-
-def _eight_bit(image: Image.Image, bits: int) -> Image.Image:
-    """Any mode -> L or RGB."""
-    if image.mode in ("L", "RGB") and "transparency" not in image.info:
-        return image
-    if image.mode.startswith(("I", "F")):
-        return _from_sixteen_bit(image, bits)
-    if image.mode == "La":  # premultiplied; PIL converts it to nothing else
-        image = image.convert("LA")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
-    return image.convert("L" if image.mode == "1" else "RGB")
 
 
 def _from_sixteen_bit(image: Image.Image, bits: int) -> Image.Image:

@@ -78,7 +78,7 @@ def read(
     if isinstance(image, str | os.PathLike):
         return decode(os.fspath(image), image_size, channels, resize, bits)
     if isinstance(image, np.ndarray | Tensor):
-        return to_tensor(_to_pil(image), image_size, channels, resize)
+        return to_tensor(to_pil(image), image_size, channels, resize)
     try:
         return to_tensor(image, image_size, channels, resize, bits)
     except Exception as error:  # PIL opens lazily: here its decoders meet arbitrary bytes, or a closed file
@@ -91,6 +91,32 @@ def read(
 def is_path(image: Any) -> TypeGuard[str | os.PathLike[str]]:
     """Whether an image is given by the path of its file."""
     return isinstance(image, str | os.PathLike)
+
+
+def to_pil(image: np.ndarray | Tensor) -> Image.Image:
+    """An array or a tensor of one image (`OneImage`) in mode L, RGB or RGBA; floats are rounded to 8 bits.
+
+    Raises:
+        UserError: shape, type or range is none of an image.
+    """
+    if isinstance(image, Tensor):
+        tensor = image.detach().cpu()
+        pixels = (tensor.float() if tensor.is_floating_point() else tensor).permute(1, 2, 0).numpy()
+    else:
+        pixels = image[:, :, None] if image.ndim == 2 else image
+    if pixels.shape[2] not in PIL_MODES or 0 in pixels.shape:
+        hint = "; a batch of grey images is [N, H, W, 1]" if isinstance(image, np.ndarray) else ""
+        raise UserError(f"{_said(image)} is no image{hint}; {ACCEPTED}")
+    if pixels.dtype.kind == "f":
+        low, high = float(pixels.min()), float(pixels.max())
+        if not (low >= 0 and high <= 1):  # written so that NaN fails too
+            raise UserError(f"{_said(image)} has values from {low:g} to {high:g}; {ACCEPTED}")
+        pixels = np.round(pixels.astype(np.float32) * 255).astype(np.uint8)
+    elif pixels.dtype != np.uint8:
+        raise UserError(f"{_said(image)} is no image; {ACCEPTED}")
+    if pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    return Image.fromarray(np.ascontiguousarray(pixels))
 
 
 def read_batches(images: ManyImages, batch_size: int, **form: Any) -> Iterator[list[tuple[Any, Read]]]:
@@ -117,27 +143,6 @@ def read_batches(images: ManyImages, batch_size: int, **form: Any) -> Iterator[l
 
     drawn = (image if is_path(image) else try_read(image) for image in separate(images))
     return read_ahead(drawn, lambda image: try_read(image) if is_path(image) else image, batch_size)
-
-
-def _to_pil(image: np.ndarray | Tensor) -> Image.Image:
-    if isinstance(image, Tensor):
-        tensor = image.detach().cpu()
-        pixels = (tensor.float() if tensor.is_floating_point() else tensor).permute(1, 2, 0).numpy()
-    else:
-        pixels = image[:, :, None] if image.ndim == 2 else image
-    if pixels.shape[2] not in PIL_MODES or 0 in pixels.shape:
-        hint = "; a batch of grey images is [N, H, W, 1]" if isinstance(image, np.ndarray) else ""
-        raise UserError(f"{_said(image)} is no image{hint}; {ACCEPTED}")
-    if pixels.dtype.kind == "f":
-        low, high = float(pixels.min()), float(pixels.max())
-        if not (low >= 0 and high <= 1):  # written so that NaN fails too
-            raise UserError(f"{_said(image)} has values from {low:g} to {high:g}; {ACCEPTED}")
-        pixels = np.round(pixels.astype(np.float32) * 255).astype(np.uint8)
-    elif pixels.dtype != np.uint8:
-        raise UserError(f"{_said(image)} is no image; {ACCEPTED}")
-    if pixels.shape[2] == 1:
-        pixels = pixels[:, :, 0]
-    return Image.fromarray(np.ascontiguousarray(pixels))
 
 
 def _said(image: np.ndarray | Tensor) -> str:

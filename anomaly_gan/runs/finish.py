@@ -10,10 +10,11 @@ from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.distributed import rank
 from anomaly_gan.metrics.auroc import bootstrap_interval
 from anomaly_gan.metrics.generator import FeatureNetwork
-from anomaly_gan.results import RunResult
+from anomaly_gan.reporting import rates
+from anomaly_gan.results import THRESHOLDS_FILE, RunResult
 from anomaly_gan.runs.draw import draw, why_not_explained
 from anomaly_gan.runs.parts import DETECTOR_FILE, Fitted, Found, Measured, Run, Tested, Training
-from anomaly_gan.runs.record import record, write_held_out, write_scores
+from anomaly_gan.runs.record import record, thresholds_of, write_held_out, write_scores
 from anomaly_gan.scoring.calibration import Calibration, Threshold
 from anomaly_gan.scoring.raw_pixels import RawPixels
 from anomaly_gan.transforms.convert import to_float
@@ -60,6 +61,10 @@ def finish(
         write_held_out(run, fitted.held_out)
     if tested.scored is not None:
         write_scores(run, tested.scored, threshold)
+    entries = thresholds_of(run, tested.scored, threshold)
+    if entries:
+        rates.write(run.folder / THRESHOLDS_FILE, entries)
+        rates.draw(run.pictures / "thresholds.png", entries, f"{run.title}: test images")
     measured = measure(run, tested, feature_network)
     shown = tested.scored or fitted.held_out
     found = Found(fitted, threshold, tested, measured, shown, why_not_explained(shown, run.scorer))

@@ -9,6 +9,7 @@ import numpy as np
 from anomaly_gan.evaluation import Scored, why_no_auroc
 from anomaly_gan.metrics.false_alarms import expected_rates
 from anomaly_gan.metrics.generator import NEEDED
+from anomaly_gan.metrics.rates import AtRate, at_rates
 from anomaly_gan.results import HELD_OUT_FILE, SCORES_FILE, RunResult, machine, versions, write_csv
 from anomaly_gan.runs.parts import Found, Measured, Run, Training
 from anomaly_gan.scoring.calibration import DECISION, Threshold, images_needed, p_values_among
@@ -121,6 +122,13 @@ def calibration_entry(run: Run, threshold: Threshold, scored: Scored | None) -> 
             len(threshold.held_out), threshold.allowed, entry["false_alarms"]["tested"]
         )
     return entry
+
+
+def thresholds_of(run: Run, scored: Scored | None, threshold: Threshold | None) -> list[AtRate]:
+    """What thresholds for other rates do with the test images; empty where there are none to count."""
+    if scored is None or threshold is None:
+        return []
+    return at_rates(threshold.at_other_rates(), scored.scores[run.scorer.primary], scored.anomalous)
 
 
 def write_scores(run: Run, scored: Scored, threshold: Threshold | None) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly_gan.metrics.localisation import LIMIT
-from anomaly_gan.results import HELD_OUT_FILE, PAGE_FILE, RESULT_FILE, RunResult
+from anomaly_gan.results import HELD_OUT_FILE, PAGE_FILE, RESULT_FILE, THRESHOLDS_FILE, RunResult
 from anomaly_gan.runs.parts import DETECTOR_FILE, FIGURES_FOLDER
 from anomaly_gan.runs.record import ranked
 from anomaly_gan.scoring.raw_pixels import RawPixels
@@ -41,6 +41,7 @@ def summary(result: RunResult, folder: Path) -> str:
     lines += [
         f"page:      {folder / PAGE_FILE}" if (folder / PAGE_FILE).exists() else "",
         f"held out:  {folder / HELD_OUT_FILE}" if (folder / HELD_OUT_FILE).exists() else "",
+        f"thresholds: {folder / THRESHOLDS_FILE}" if (folder / THRESHOLDS_FILE).exists() else "",
         f"pictures:  {folder / FIGURES_FOLDER}" if (folder / FIGURES_FOLDER).exists() else "",
         f"results:   {folder / RESULT_FILE}",
         f"detector:  {folder / DETECTOR_FILE}" if (folder / DETECTOR_FILE).exists() else "",

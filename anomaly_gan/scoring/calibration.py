@@ -58,6 +58,32 @@ def images_needed(rate: float) -> int:
     return count
 
 
+USUAL = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""False positive rates that people ask for."""
+
+
+def rates_to_compare(rate: float, count: int) -> list[float]:
+    """`rate`, the smallest that `count` held-out images can promise, and those of USUAL that they can."""
+    least = smallest_rate(count)
+    return sorted({rate, least, *(usual for usual in USUAL if usual > least)})
+
+
+def adjusted(p_values: Float[ndarray, " n"]) -> Float[ndarray, " n"]:
+    """The p-values of images that are judged together, adjusted by Benjamini and Hochberg's procedure.
+
+    If those at most q are called anomalous, the expected share of normal images among the called ones is at
+    most q: conformal p-values depend on each other, through the held-out images, in a way that the procedure
+    stands (PRDS; Bates et al. 2023, theorem 2). As all promises here, it is for normal images that are
+    exchangeable with the held-out ones, and over the draw of these.
+
+    Args:
+        p_values: in (0, 1], all by the same held-out images.
+    """
+    from scipy.stats import false_discovery_control  # takes half a second, which others need not wait
+
+    return false_discovery_control(p_values) if len(p_values) else p_values
+
+
 def allowed(rate: float, count: int) -> int:
     """j: an image is anomalous where at most j - 1 of `count` held-out ones score as high; 0: never.
 
@@ -115,6 +141,11 @@ class Threshold:
     def anomalous(self, scores: Float[ndarray, " n"]) -> Bool[ndarray, " n"]:
         """Which scores are above it."""
         return scores > self.value
+
+    def at_other_rates(self) -> dict[float, float]:
+        """Thresholds by the rates that there are to choose from, its own among them (`rates_to_compare`)."""
+        rates = rates_to_compare(self.rate, len(self.held_out))
+        return {rate: threshold(self.held_out, rate) for rate in rates}
 
     @property
     def allowed(self) -> int:

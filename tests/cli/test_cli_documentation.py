@@ -82,6 +82,9 @@ def world(trained: Path, tmp_path: Path) -> None:
         draw(tmp_path / folder, 24)
     for folder in ("new/images", "new/parts", "tiles/test/good", "tiles/test/crack"):
         draw(tmp_path / folder, 3)
+    (tmp_path / "labels.csv").write_text(
+        "image,label\nnew/images/tile000_.png,good\nnew/images/tile001_.png,crack\n"
+    )
     for kind in ("train/good", "test/good", "test/broken"):
         draw(tmp_path / "mvtec" / "bottle" / kind, 24)
     for run in ("my_run", "folder/2026-01-31_12-00-00-000000", "csi", "full", "all/csi", "search/a"):
