@@ -59,8 +59,13 @@ def make_trainer(config: Mapping[str, Any], **more: Any) -> pl.Trainer:
     return trainer
 
 
-def speed_up(method: Method, config: Mapping[str, Any], device: torch.device, processes: int) -> None:
+def speed_up(
+    method: Method, config: Mapping[str, Any], device: torch.device, processes: int
+) -> dict[str, Any]:
     """Compile networks and record phases as CUDA graphs, as `config`, the group `trainer`, has it.
+
+    Returns:
+        The group with what has become of `cuda_graphs`: true or false.
 
     Raises:
         UserError: graphs cannot be recorded here.
@@ -78,6 +83,7 @@ def speed_up(method: Method, config: Mapping[str, Any], device: torch.device, pr
         graphs = on_one_gpu and can_be and not config["compile"]
     if graphs:
         method.capture_phases()
+    return {**config, "cuda_graphs": graphs}
 
 
 def fit(trainer: pl.Trainer, method: Method, data: OneClassData, resume: Path | None) -> float:
