@@ -15,9 +15,10 @@ import pytorch_lightning as pl
 import torch
 from pretended import DEVICES, Found, Recorder, half_precision, move, pretended
 from recipes import METHODS, SMALL, composed, of_images, steps_of_all_phases, untrained
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from anomaly_gan import distributed
 from anomaly_gan.callbacks.game_health import GameHealth
 from anomaly_gan.callbacks.loss_history import LossHistory
 from anomaly_gan.callbacks.progress import TrainingProgress
@@ -199,3 +200,21 @@ def test_scoring_takes_nothing_from_the_host_and_mixes_no_devices(case: str) -> 
         if scorer.reconstructs:
             scorer.reconstruct(training.images)
     assert scores[scorer.primary].device == exported.device == training.images.device
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_batch_norm_over_several_processes_does_not_wait_either(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: None)
+    monkeypatch.setattr(torch.distributed, "all_gather", lambda parts, own: None)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.BatchNorm1d(4 * 14 * 14))
+    with pretended(device) as recorder:
+        move(network, device)
+        distributed.synchronise_batch_norm(network)
+        with half_precision(device):
+            seen = network(torch.zeros(BATCH, 3, SIDE, SIDE, device=device))
+        if device != "cuda":
+            seen.square().mean().backward()
+    assert not recorder.found
