@@ -19,6 +19,7 @@ from anomaly_gan.data.inputs import ManyImages, OneImage, Read, is_path, read, r
 from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.errors import UserError
 from anomaly_gan.explanation import Explanation, explain
+from anomaly_gan.precision import keep_float32
 from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.scoring.calibration import Threshold
 from anomaly_gan.transforms.convert import to_float
@@ -75,7 +76,7 @@ class Detector:
         data: how its images were read (`OneClassData.describe()`).
         threshold: of the primary score; None without calibration.
         normal: the images that it learned from, for explanations.
-        device: where it works.
+        device: where it works; a GPU computes in float32 from then on, not in TF32 (`keep_float32`).
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Detector:
         normal: NormalImages | None = None,
         device: str | torch.device = "cpu",
     ):
+        keep_float32()
         self.scorer = scorer.to(device).eval()
         self.form = {key: data[key] for key in ("image_size", "channels", "resize")}
         self.form["bits"] = data.get("bits", 16)  # absent in files from before it could be set

@@ -86,13 +86,13 @@ ARROWS: dict[str, set[str]] = {
     "callbacks": {"data", "distributed", "errors", "evaluation", "generation", "lifetime", "loggers"}
     | {"methods", "networks", "progress", "safe_load"},
     "export": {"checkpoint", "durable", "errors", "progress", "randomness", "scoring", "transforms", "types"},
-    "inference": {"checkpoint", "data", "errors", "explanation", "scoring", "transforms"},
+    "inference": {"checkpoint", "data", "errors", "explanation", "precision", "scoring", "transforms"},
     "demo": {"errors", "explanation", "inference", "reporting"},
     # The commands may use all of it.
     "cli": {"allocator", "build", "callbacks", "checkpoint", "config", "data", "demo", "device"}
     | {"distributed", "durable", "errors", "export", "inference", "launch", "lifetime", "loggers"}
-    | {"methods", "metrics", "names", "outside", "progress", "reporting", "results", "runs", "scoring"}
-    | {"strategies", "terminal", "training", "transforms"},
+    | {"methods", "metrics", "names", "outside", "precision", "progress", "reporting", "results", "runs"}
+    | {"scoring", "strategies", "terminal", "training", "transforms"},
     "__main__": {"cli"},
 }  # fmt: skip
 """Each part (sub-package or module) with those that it may import, all of which stand before it."""

@@ -19,6 +19,7 @@ from anomaly_gan.device import choose_precision
 from anomaly_gan.errors import UserError
 from anomaly_gan.launch import started_outside
 from anomaly_gan.methods.base import Method
+from anomaly_gan.precision import keep_float32
 from anomaly_gan.strategies import SharedBatch
 
 
@@ -34,6 +35,7 @@ def make_trainer(config: Mapping[str, Any], **more: Any) -> pl.Trainer:
     warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
     if "SLURM_NTASKS" in os.environ and started_outside() is None:
         more = {"plugins": [LightningEnvironment()]} | more  # a job of one task, whose processes are ours
+    keep_float32()
     settings = dict(config)
     settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
     for ours in ("compile", "cuda_graphs"):
