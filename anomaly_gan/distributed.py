@@ -96,13 +96,14 @@ def agreed(value: Any) -> Any:
     return box[0]
 
 
-def largest(value: int) -> int:
-    """The largest of what the processes say."""
+def largest(*values: int) -> list[int]:
+    """Of each value the largest of what the processes say; it waits for them and for the device."""
     if world_size() == 1:
-        return value
-    box = torch.tensor(value, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+        return list(values)
+    box = torch.tensor(values, device="cuda" if dist.get_backend() == "nccl" else "cpu")
     dist.all_reduce(box, dist.ReduceOp.MAX)
-    return int(box)
+    told: list[int] = box.tolist()
+    return told
 
 
 def leave() -> None:
@@ -112,24 +113,11 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over the processes, which each of their losses hangs on."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        total = values.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].clone()
-        dist.all_reduce(total)
-        return total
-
-
 class SynchronisedBatchNorm(_BatchNorm):
-    """Batch norm over the rows of all processes, on any device; torch's own SyncBatchNorm refuses the CPU."""
+    """Batch norm over the rows of all processes, on any device.
+
+    torch's own SyncBatchNorm refuses the CPU, and on a GPU it lets the host wait in every layer.
+    """
 
     momentum: float
 
@@ -142,17 +130,21 @@ class SynchronisedBatchNorm(_BatchNorm):
         x = input.to(self.get_buffer("running_mean").dtype)
         others = [0, *range(2, x.ndim)]
         shape = [1, -1, *(1 for _ in others[1:])]
-        count = x.new_tensor([x.numel() // self.num_features])
-        summed = _Sum.apply(torch.cat([x.sum(others), count]))
-        rows, mean = summed[-1], summed[:-1] / summed[-1]
-        # In two passes: a mean of squares less a squared mean would lose a small variance.
-        centred = x - mean.view(shape)
-        variance = _Sum.apply(centred.square().sum(others)) / rows
+        own_variance, own_mean = torch.var_mean(x, others, correction=0)
+        count = x.new_full((1,), x.numel() // self.num_features)
+        told = gather(torch.cat([count, own_mean, own_variance])[None], [1] * world_size())
+        counts, means, variances = told.split([1, self.num_features, self.num_features], dim=1)
+        rows = counts.sum()
+        share = counts / rows
+        mean = (share * means).sum(0)
+        # Not a mean of squares less a squared mean, which would lose a small variance.
+        variance = (share * (variances + (means - mean).square())).sum(0)
         if self.track_running_stats:
             with torch.no_grad():
                 self.get_buffer("num_batches_tracked").add_(1)
                 self.get_buffer("running_mean").lerp_(mean, self.momentum)
                 self.get_buffer("running_var").lerp_(variance * rows / (rows - 1), self.momentum)
+        centred = x - mean.view(shape)
         scale = (variance + self.eps).rsqrt()
         if not self.affine:
             return (centred * scale.view(shape)).to(input.dtype)
@@ -163,14 +155,12 @@ def synchronise_batch_norm(network: nn.Module) -> None:
     """From now on batch norm looks at the rows of all processes; parameters and buffers stay the same."""
     for module in network.modules():
         if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
-            on_gpu = module.get_buffer("running_mean").is_cuda
             module.local_class = type(module)  # type: ignore[assignment]
-            module.__class__ = nn.SyncBatchNorm if on_gpu else SynchronisedBatchNorm
-            module.process_group = None  # type: ignore[assignment]  # SyncBatchNorm's: all
+            module.__class__ = SynchronisedBatchNorm
 
 
 def localise_batch_norm(network: nn.Module) -> None:
     """Take `synchronise_batch_norm` back."""
     for module in network.modules():
-        if isinstance(module, nn.SyncBatchNorm | SynchronisedBatchNorm):
+        if isinstance(module, SynchronisedBatchNorm):
             module.__class__ = module.local_class  # type: ignore[assignment]

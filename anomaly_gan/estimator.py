@@ -14,6 +14,7 @@ from anomaly_gan.data.laid_out import laid_out
 from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.errors import UserError
 from anomaly_gan.own_process import train
+from anomaly_gan.precision import keep_float32
 from anomaly_gan.results import RunResult
 from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.scoring.calibration import Threshold
@@ -173,6 +174,8 @@ class Estimator:
             return None
         form = {key: data[key] for key in ("image_size", "channels", "resize")}
         form["bits"] = data.get("bits", 16)  # absent in files from before it could be set
+        if self.device.type == "cuda":
+            keep_float32()
         return _Trained(scorer.to(self.device).eval(), form, threshold, normal)
 
     def _needed(self) -> _Trained:

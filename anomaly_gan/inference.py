@@ -78,7 +78,8 @@ class Detector(Estimator):
         data: how its images were read (`OneClassData.describe()`).
         threshold: of the primary score; None without calibration.
         normal: the images that it learned from, for explanations.
-        device: where it scores. Where it learns is a setting: `trainer="cpu"`.
+        device: where it scores; a GPU computes in float32 from then on, not in TF32. Where it
+            learns is a setting: `trainer="cpu"`.
         method: what `fit` trains, as `method=` of the command line.
         budget: how much it may take, as `budget=` of the command line: "10min", "fast".
         **settings: further ones of the command line, two underscores for each dot, and `verbose`; see

@@ -21,6 +21,15 @@ def at_least_float32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
+def keep_float32() -> None:
+    """From now on a GPU computes convolutions of float32 tensors in float32.
+
+    By default torch rounds their operands to TF32, which has the ten binary digits of float16; `32-true`
+    would not be what it says. Products of matrices are in float32 by default.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """A context in which everything on `device` is computed in the type of its operands."""
     if not torch.amp.is_autocast_available(device.type):  # "meta", where shapes alone are computed

@@ -28,6 +28,8 @@ from common import (
 )
 from torch import Tensor
 
+from anomaly_gan.precision import keep_float32
+
 
 class Gradients(pl.Callback):
     """The gradient and the terms of every line of Algorithm 1 before the first step."""
@@ -235,7 +237,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.backends.cudnn.allow_tf32 = not arguments.part.startswith("check")
+    keep_float32()  # as in a training
     settings = [f"width={arguments.width}", f"trainer.accelerator={device}", "trainer.precision=32-true"]
     settings.append("trainer.cuda_graphs=false")
     print(json.dumps(PARTS[arguments.part]([*settings, "ablation=full"])))

@@ -87,15 +87,15 @@ ARROWS: dict[str, set[str]] = {
     "callbacks": {"data", "distributed", "errors", "evaluation", "generation", "lifetime", "loggers"}
     | {"methods", "networks", "progress", "safe_load"},
     "export": {"checkpoint", "durable", "errors", "progress", "randomness", "scoring", "transforms", "types"},
-    "estimator": {"checkpoint", "data", "errors", "own_process", "results", "scoring"},
+    "estimator": {"checkpoint", "data", "errors", "own_process", "precision", "results", "scoring"},
     "inference": {"checkpoint", "data", "errors", "estimator", "explanation", "scoring", "transforms"},
     "together": {"errors", "inference", "scoring"},
     "demo": {"errors", "explanation", "inference", "reporting"},
     # The commands may use all of it.
     "cli": {"allocator", "build", "callbacks", "checkpoint", "config", "data", "demo", "device"}
     | {"distributed", "durable", "errors", "export", "inference", "launch", "lifetime", "loggers"}
-    | {"methods", "metrics", "names", "outside", "own_process", "progress", "reporting", "results", "runs"}
-    | {"scoring", "strategies", "terminal", "together", "training", "transforms"},
+    | {"methods", "metrics", "names", "outside", "own_process", "precision", "progress", "reporting"}
+    | {"results", "runs", "scoring", "strategies", "terminal", "together", "training", "transforms"},
     "__main__": {"cli"},
 }  # fmt: skip
 """Each part (sub-package or module) with those that it may import, all of which stand before it."""

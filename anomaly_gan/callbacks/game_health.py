@@ -50,7 +50,8 @@ class GameHealth(pl.Callback):
         pl_module.raise_if_not_finite()
         with torch.no_grad(), frozen(pl_module.networks.values()):
             found = pl_module.health(pl_module.step_of(batch))
-        numbers = torch.tensor(list(found.values()), device=pl_module.device)
+        # In one piece: each number asked for alone would wait for the device.
+        numbers = torch.stack([value.to(torch.get_default_dtype()) for value in found.values()])
         average_([numbers])  # each process looks at its own images
         values = dict(zip(found, numbers.tolist(), strict=True))
         for logger in trainer.loggers:

@@ -18,7 +18,7 @@ class LossHistory(pl.Callback):
     ) -> None:
         assert isinstance(pl_module, Method)
         if pl_module.is_logged:
-            totals = {name: float(term) for name, term in pl_module.terms.items() if name.endswith("/total")}
+            totals = {name: term for name, term in pl_module.logged.items() if name.endswith("/total")}
             self.points.append({"iteration": pl_module.iteration + 1, **totals})
 
     def state_dict(self) -> dict[str, Any]:

@@ -21,11 +21,10 @@ class TrainingProgress(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, Method)
-        # Reading a loss waits for the device: only when it is read anyway.
         if pl_module.is_logged:
             first = pl_module.stage.phases[0].name
-            total = pl_module.terms.get(f"train/{first}/total")
-            self.note = "" if total is None else f"{first} {float(total):.3f}"
+            total = pl_module.logged.get(f"train/{first}/total")
+            self.note = "" if total is None else f"{first} {total:.3f}"
         self.progress.advance(note=self.note)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

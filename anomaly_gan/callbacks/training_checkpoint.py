@@ -19,14 +19,18 @@ from anomaly_gan.safe_load import safe_load, safe_save
 
 FOLDER, LAST, PREVIOUS = "checkpoints", "last.ckpt", "previous.ckpt"
 
+ASKING_SECONDS = 1.0
+"""About how often several processes ask each other whether one was told to end: each time, all of them wait
+for the slowest and for their devices."""
+
 
 class TrainingCheckpoint(pl.Callback):
     """Keeps `checkpoints/last.ckpt` and, from the time before, `previous.ckpt` in the run's folder.
 
     That is the trainer's `default_root_dir`.
     First when terms are first logged, so that a short run has one too. While there is a training, a signal
-    that asks the process to end waits for the end of the iteration: a checkpoint is written, then all
-    processes end.
+    that asks the process to end waits for the end of the iteration, of several processes for that at which
+    they next ask each other (`ASKING_SECONDS`): a checkpoint is written, then all processes end.
 
     There is no "best" one: without anomalies nothing says which of two states tells them apart better. The
     losses of adversarial games do not fall as the players improve, that of held-out inliers measures another
@@ -46,13 +50,16 @@ class TrainingCheckpoint(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.last = -math.inf
+        self.asked, self.unasked, self.every = time.monotonic(), 0, 1
         hold()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, Method)
-        self._end_if_asked(trainer)
+        self.unasked += 1
+        if self.unasked >= self.every:
+            self._end_if_asked(trainer)
         # When terms are logged, which waits for the device and finds what is not finite anyway.
         if not pl_module.is_logged or not agreed(time.monotonic() - self.last >= 60 * self.every_minutes):
             return
@@ -69,10 +76,20 @@ class TrainingCheckpoint(pl.Callback):
         release()
 
     def _end_if_asked(self, trainer: pl.Trainer) -> None:
-        signal = largest(heard())
+        signal, self.every = largest(heard(), self._iterations_until_asked(trainer.world_size))
         if signal:
             self._save(trainer)
             raise Stopped(signal)
+
+    def _iterations_until_asked(self, processes: int) -> int:
+        """How many iterations may pass until all processes are asked again, by this one's clock."""
+        now = time.monotonic()
+        elapsed, iterations = now - self.asked, self.unasked
+        self.asked, self.unasked = now, 0
+        if processes == 1:  # asking costs nothing
+            return 1
+        # The host may be ahead of its device in the beginning.
+        return max(1, min(2 * self.every, int(iterations * ASKING_SECONDS / max(elapsed, 1e-9))))
 
     def _save(self, trainer: pl.Trainer) -> None:
         callbacks = trainer.callbacks  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ from anomaly_gan.data.split import class_index
 from anomaly_gan.device import choose
 from anomaly_gan.errors import UserError
 from anomaly_gan.metrics.generator import feature_network
+from anomaly_gan.precision import keep_float32
 from anomaly_gan.reporting.report import write_page
 from anomaly_gan.scoring.calibration import check_rate
 
@@ -38,6 +39,7 @@ def main(config: DictConfig, folder: Path) -> int:
     if asked is not None:
         file.threshold(scorer.primary, rate)  # what cannot be promised is refused
     scorer.to(choose(plain["device"]))
+    keep_float32()
     network = feature_network(**plain["generator_metrics"]) if scorer.generates else None
     folder.mkdir(parents=True, exist_ok=True)
     result = runs.finish(

@@ -131,7 +131,7 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     root = trainer.strategy.root_device
     data.check_processes(trainer.world_size)
     data.move_to(root)
-    speed_up(method, config["trainer"], root, trainer.world_size)
+    config = config | {"trainer": speed_up(method, config["trainer"], root, trainer.world_size)}
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(config))

@@ -19,6 +19,7 @@ from anomaly_gan.device import choose_precision
 from anomaly_gan.errors import UserError
 from anomaly_gan.launch import started_outside
 from anomaly_gan.methods.base import Method
+from anomaly_gan.precision import keep_float32
 from anomaly_gan.strategies import SharedBatch
 
 
@@ -34,6 +35,7 @@ def make_trainer(config: Mapping[str, Any], **more: Any) -> pl.Trainer:
     warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
     if "SLURM_NTASKS" in os.environ and started_outside() is None:
         more = {"plugins": [LightningEnvironment()]} | more  # a job of one task, whose processes are ours
+    keep_float32()
     settings = dict(config)
     settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
     for ours in ("compile", "cuda_graphs"):
@@ -59,8 +61,13 @@ def make_trainer(config: Mapping[str, Any], **more: Any) -> pl.Trainer:
     return trainer
 
 
-def speed_up(method: Method, config: Mapping[str, Any], device: torch.device, processes: int) -> None:
+def speed_up(
+    method: Method, config: Mapping[str, Any], device: torch.device, processes: int
+) -> dict[str, Any]:
     """Compile networks and record phases as CUDA graphs, as `config`, the group `trainer`, has it.
+
+    Returns:
+        The group with what has become of `cuda_graphs`: true or false.
 
     Raises:
         UserError: graphs cannot be recorded here.
@@ -78,6 +85,7 @@ def speed_up(method: Method, config: Mapping[str, Any], device: torch.device, pr
         graphs = on_one_gpu and can_be and not config["compile"]
     if graphs:
         method.capture_phases()
+    return {**config, "cuda_graphs": graphs}
 
 
 def fit(trainer: pl.Trainer, method: Method, data: OneClassData, resume: Path | None) -> float:

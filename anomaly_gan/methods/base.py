@@ -9,7 +9,7 @@ from anomaly_gan.errors import UserError
 from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.training.loop import PhasedTraining
 from anomaly_gan.training.optimizers import Adam, Recipe
-from anomaly_gan.training.phases import PhaseSettings, Stage, StageSettings
+from anomaly_gan.training.phases import PhaseSettings, Stage, StageSettings, Terms
 
 
 class Method(PhasedTraining):
@@ -78,8 +78,8 @@ class Method(PhasedTraining):
         """Whether networks that make images are trained."""
         return any(name in self.networks for name in self.makers)
 
-    def health(self, step: Any) -> dict[str, float]:
-        """How the training stands on one batch, by name; asked of methods with `makers`.
+    def health(self, step: Any) -> Terms:
+        """How the training stands on one batch, by name, on the device; asked of methods with `makers`.
 
         `diversity`, of what is made over that of real images, is what a collapse is told by.
 

@@ -116,14 +116,14 @@ class OCGAN(Method):
             mining_step=self.mining_step,
         )
 
-    def health(self, step: GameStep) -> dict[str, float]:
+    def health(self, step: GameStep) -> Terms:
         made = step.decoded(step.drawn.tanh())
         visual, latent = step.networks["discriminator"], step.networks["latent_discriminator"]
         return {
             "discriminator_accuracy_real": accuracy(visual(step.images), real=True),
             "discriminator_accuracy_synthetic": accuracy(visual(made), real=False),
             "latent_discriminator_accuracy_encoded": accuracy(latent(step.encoded()), real=False),
-            "diversity": diversity(made) / max(diversity(step.images), 1e-12),
+            "diversity": diversity(made) / diversity(step.images).clamp_min(1e-12),
         }
 
 

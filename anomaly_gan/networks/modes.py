@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,11 +78,16 @@ def batch_norms(network: nn.Module) -> list[_BatchNorm]:
 
 
 def compile_each(networks: Iterable[nn.Module]) -> None:
-    """Let every one of `networks` be compiled at its first use.
+    """Let every one of `networks` be compiled at its first use in training.
 
     Every phase brings each network its own combination of batch size and of what has a gradient, and each is
-    compiled once.
+    compiled once. Evaluation brings many sizes, each but a few times: there nothing is compiled.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     for network in networks:
         network.compile(dynamic=False)
+        network._compiled_call_impl = partial(_in_training, network, network._compiled_call_impl)
+
+
+def _in_training(network: nn.Module, compiled: Any, *args: Any, **kwargs: Any) -> Any:
+    return (compiled if network.training else network._call_impl)(*args, **kwargs)

@@ -1,7 +1,7 @@
 """The scores of the paper and of CSI: nearest normal images in the features of F, under every shift."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -26,6 +26,7 @@ from anomaly_gan.scoring.scores import (
 )
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.transforms.shifts import Views
+from anomaly_gan.transforms.views import ScoringDraw
 from anomaly_gan.types import ImageBatches, Images, Latents, RawImages, Scores
 
 SUFFIX = {"plain": "", "ensemble": "_ens"}
@@ -85,7 +86,8 @@ class NearestNeighbours(FeatureScorer):
                 self.primary = OF_ALL_FORMS
         self.parts = tuple(part + SUFFIX[form] for form in self.forms for part in PARTS)
         # Drawn here once: neither a chunk of images nor an export's trace has to draw them again.
-        self.draws = tuple(self.views.scoring_draw(draw, seed) for draw in range(ensemble))
+        drawn = [self.views.scoring_draw(draw, seed) for draw in range(ensemble)]
+        self.draws: Sequence[ScoringDraw] = nn.ModuleList(drawn)  # type: ignore[assignment]
         self.chunk = chunk
         self.recalibrate_batch_norm = recalibrate_batch_norm
 

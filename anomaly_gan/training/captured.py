@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anomaly_gan.errors import UserError
 from anomaly_gan.training.phases import Step, Terms
 
 WARM_UP = 3
@@ -42,18 +43,23 @@ class CapturedStep:
     """A function of a step, recorded after a warm-up and repeated for every further step.
 
     Args:
+        name: of the phase, for messages.
         function: moves networks, returns named numbers; it may not wait for the device.
         graph: records and repeats.
     """
 
-    def __init__(self, function: Callable[[Step], Terms], graph: Graph):
-        self.function, self.graph = function, graph
+    def __init__(self, name: str, function: Callable[[Step], Terms], graph: Graph):
+        self.name, self.function, self.graph = name, function, graph
         self.calls = 0
         self.names: Sequence[str] = ()
         self.values: Tensor
 
     def __call__(self, step: Step) -> Terms:
-        """The function's numbers for `step`: of the shapes and with the random generator of those before."""
+        """The function's numbers for `step`: of the shapes and with the random generator of those before.
+
+        Raises:
+            UserError: the function cannot be recorded.
+        """
         self.calls += 1
         if self.calls <= WARM_UP:
             return self.function(step)
@@ -61,12 +67,24 @@ class CapturedStep:
             # The memory from which every replay reads.
             clones: dict[str, Any] = {name: value.clone() for name, value in _tensors(step).items()}
             self.step = replace(step, **clones)
-            self.graph.record(self._work, step.rng.base)
+            self._record(step.rng.base)
         else:
             for name, value in _tensors(step).items():
                 getattr(self.step, name).copy_(value)
         self.graph.replay()
         return dict(zip(self.names, self.values.clone().unbind(), strict=True))
+
+    def _record(self, rng: torch.Generator) -> None:
+        try:
+            self.graph.record(self._work, rng)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as wrong:
+            first = wrong.__context__ or wrong  # the end of a recording that failed fails, too
+            raise UserError(
+                f"phase {self.name!r} cannot be recorded as a CUDA graph ({str(first).splitlines()[0]}); "
+                "trainer.cuda_graphs=false trains without"
+            ) from wrong
 
     def _work(self) -> None:
         terms = self.function(self.step)

@@ -90,6 +90,7 @@ class PhasedTraining(pl.LightningModule):
         self.on_non_finite = on_non_finite
         self.log_every_iterations = log_every_iterations
         self.terms: dict[str, Tensor] = {}
+        self.logged: dict[str, float] = {}  # the terms as they were last read from the device
         self.skipped: Counter[str] = Counter()  # how many steps of each phase were left out
         self.captured: dict[tuple[str, str], CapturedStep] | None = None  # by stage and phase
         self._taken: list[Taken] = []
@@ -140,7 +141,7 @@ class PhasedTraining(pl.LightningModule):
             raise UserError(f"{self.waits_for_device}; trainer.cuda_graphs=false allows it")
         Graph.pool = None  # of an earlier method's graphs
         self.captured = {
-            (stage.name, phase.name): CapturedStep(partial(self._leap, phase), graph())
+            (stage.name, phase.name): CapturedStep(phase.name, partial(self._leap, phase), graph())
             for stage in self.plan
             for phase in stage.phases
         }
@@ -179,8 +180,8 @@ class PhasedTraining(pl.LightningModule):
             self.raise_if_not_finite()
             # In one piece: each number asked for alone would wait for the device.
             numbers = torch.stack(list(self.terms.values())).tolist() if self.terms else []
-            values = dict(zip(self.terms, numbers, strict=True))
-            values["train/learning_rate"] = learning_rate
+            self.logged = dict(zip(self.terms, numbers, strict=True))
+            values = self.logged | {"train/learning_rate": learning_rate}
             for logger in self.loggers:
                 logger.log_metrics(values, step=self.iteration + 1)
 

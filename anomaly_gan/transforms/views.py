@@ -1,12 +1,12 @@
 """The views that the feature extractor sees: flip, then shift, then T."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import fields, replace
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from anomaly_gan.randomness import RowRng, make_rng
 from anomaly_gan.transforms.augment import Augment, AugmentDraws, repeat_rows
@@ -19,16 +19,31 @@ SeenViews = Float[Tensor, "views channels view_height view_width"]
 """Views, of the size that T gives them."""
 
 
-@dataclass(frozen=True)
-class ScoringDraw:
-    """A draw of the scoring ensemble: one line for each shift, the same for every image; on the CPU."""
+class ScoringDraw(nn.Module):
+    """A draw of the scoring ensemble: one line for each shift, the same for every image.
 
-    flip: Bool[Tensor, " shifts"]
-    """Whether the image is flipped before the shift."""
-    augment: AugmentDraws
-    """T after it."""
-    blurs: bool
-    """Whether a blur is drawn for any shift; else no time is spent on it."""
+    A module, so that it moves to a device with the scorer, and once; it is in no file, for it is drawn from
+    the configuration.
+
+    Args:
+        flip: whether the image is flipped before the shift.
+        augment: T after it.
+        blurs: whether a blur is drawn for any shift; else no time is spent on it.
+    """
+
+    flip: Tensor
+
+    def __init__(self, flip: Bool[Tensor, " shifts"], augment: AugmentDraws, blurs: bool):
+        super().__init__()
+        self.blurs = blurs
+        self.register_buffer("flip", flip, persistent=False)
+        for name, value in vars(augment).items():
+            self.register_buffer(name, value, persistent=False)
+
+    @property
+    def augment(self) -> AugmentDraws:
+        """T after the shift, on the module's device."""
+        return AugmentDraws(**{field.name: getattr(self, field.name) for field in fields(AugmentDraws)})
 
 
 class ShiftedViews:
@@ -97,14 +112,14 @@ class ShiftedViews:
         """`images` under a draw of the scoring ensemble: [B, ...] -> [K*B, ...], shift-major.
 
         Every image is treated alike, so that a view depends neither on the rest of the batch nor on the
-        device. (CSI's released code draws per image from one seed, so that its scores depend on an image's
-        place in the batch.)
+        device, which images and draw share. (CSI's released code draws per image from one seed, so that its
+        scores depend on an image's place in the batch.)
         """
         batch = images.shape[0]  # len() would fix it in an export
-        flip = repeat_rows(draw.flip.to(images.device), batch)
+        flip = repeat_rows(draw.flip, batch)
         views = torch.where(per_pixel(flip), self.shifts(images.flip(3)), self.shifts(images))
         augment = self.scoring_augment if draw.blurs else replace(self.scoring_augment, blur=False)
-        return augment(views, draw.augment.to(images.device).repeat_rows(batch))
+        return augment(views, draw.augment.repeat_rows(batch))
 
 
 def _flip_half(images: Images, rng: RowRng) -> Images:

@@ -230,8 +230,9 @@ def test_phases_are_replayed_where_nothing_is_said_on_one_gpu_if_they_can_be(
     make_method, settings: dict, device: str, processes: int, recorded: bool
 ) -> None:
     method = make_method(**settings)
-    speed_up(method, {"compile": False, "cuda_graphs": "auto"}, torch.device(device), processes)
+    said = speed_up(method, {"compile": False, "cuda_graphs": "auto"}, torch.device(device), processes)
     assert (method.captured is not None) == recorded
+    assert said == {"compile": False, "cuda_graphs": recorded}
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from anomaly_gan.errors import UserError
 from anomaly_gan.randomness import RowRng
 from anomaly_gan.sharding import Shard
 from anomaly_gan.training.captured import WARM_UP, CapturedStep, Graph
@@ -46,7 +48,7 @@ def test_a_step_of_ones_own_is_replayed_with_its_own_tensors() -> None:
         return {"images": seen, "labels": step.labels.sum().float(), "drawn": drawn}
 
     base, tape = torch.Generator(), Tape()
-    captured = CapturedStep(terms, tape)
+    captured = CapturedStep("labels", terms, tape)
     recorded = []
     for iteration in range(WARM_UP + 4):
         given = step(base, iteration)
@@ -61,3 +63,25 @@ def test_a_step_of_ones_own_is_replayed_with_its_own_tensors() -> None:
     assert len(set(recorded)) == 1  # the memory that the graph reads
     assert isinstance(captured.step, LabelledStep)
     assert captured.step.name == "labelled"
+
+
+class Torn(Tape):
+    """Stands for a recording in which the host asks for a number, as CUDA answers that: twice."""
+
+    def record(self, work: Callable[[], None], rng: torch.Generator) -> None:
+        try:
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore lines")
+        finally:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+
+def test_a_phase_that_cannot_be_recorded_ends_with_its_name_the_first_cause_and_the_remedy() -> None:
+    captured = CapturedStep("joint", lambda step: {"images": step.images.sum()}, Torn())
+    base = torch.Generator()
+    for iteration in range(WARM_UP):
+        captured(step(base, iteration))
+    words = (
+        r"^phase 'joint' .*\(CUDA error: operation not permitted .* capturing\); trainer\.cuda_graphs=false"
+    )
+    with pytest.raises(UserError, match=words):
+        captured(step(base, WARM_UP))

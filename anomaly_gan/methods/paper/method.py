@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
 from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.losses.adversarial import Form
 from anomaly_gan.methods.base import Method
 from anomaly_gan.methods.paper.algorithm import METHODS, networks_of, with_period, with_shared_forward
 from anomaly_gan.methods.paper.health import health
 from anomaly_gan.methods.paper.objectives import Step
+from anomaly_gan.networks.average import MovingAverage
 from anomaly_gan.scoring.features import FeatureScorer
 from anomaly_gan.sharding import Shard
 from anomaly_gan.training.loop import Rngs
-from anomaly_gan.training.phases import Phase, Stage
+from anomaly_gan.training.phases import Phase, Stage, Terms
 from anomaly_gan.transforms.crops import RandomCrops
 from anomaly_gan.transforms.diff_augment import DiffAugment
 from anomaly_gan.transforms.views import ShiftedViews
@@ -89,10 +88,9 @@ class AnomalyGAN(Method):
         self.diff_augment = diff_augment
         self.latent_size = family.latent_size
         self.generator_side = family.side(image_size) if makers else image_size
-        self.average: AveragedModel | None = None
+        self.average: MovingAverage | None = None
         if generator_average is not None and "generator" in makers:
-            decay = get_ema_multi_avg_fn(generator_average)
-            self.average = AveragedModel(makers["generator"], multi_avg_fn=decay, use_buffers=True)
+            self.average = MovingAverage(makers["generator"], generator_average)
         scorer.synthesis.fill(makers.get("generator"), makers.get("encoder"), self.average)
 
     def make_step(self, images: Images, shard: Shard, rng: Rngs) -> Step:
@@ -119,5 +117,5 @@ class AnomalyGAN(Method):
         super().compile_networks()
         self.views.compile()
 
-    def health(self, step: Any) -> dict[str, float]:
+    def health(self, step: Any) -> Terms:
         return health(step)
