@@ -20,8 +20,8 @@ from anomaly_gan.errors import UserError
 from anomaly_gan.metrics.auroc import auroc
 from anomaly_gan.randomness import make_rng
 from anomaly_gan.scoring.base import Scorer
-from anomaly_gan.transforms.defects import KINDS as DEFECTS
-from anomaly_gan.transforms.defects import NUMBERS, Drawn
+from anomaly_gan.transforms.drawing import NUMBERS, Drawn
+from anomaly_gan.transforms.unseen_defects import KINDS as DEFECTS
 from anomaly_gan.types import Images
 
 ROUNDS = 4
@@ -36,7 +36,7 @@ def validate(scorer: Scorer, data: OneClassData, seed: int) -> dict[str, Any]:
 
     Returns:
         `auroc`, against images pieced together from inliers, the mean over two kinds; `defects`, against
-        inliers with a small defect, the mean over the kinds of `transforms.defects`; `by_kind`; `inliers`
+        inliers with a small defect, the mean over kinds that no method learns from; `by_kind`; `inliers`
         and `pieced`, how many there were.
 
     Raises:

@@ -7,12 +7,19 @@ from anomaly_gan.errors import UserError
 from anomaly_gan.randomness import RowRng, make_rng
 from anomaly_gan.sharding import Shard
 from anomaly_gan.transforms.crops import RandomCrops, windows
-from anomaly_gan.transforms.defects import KINDS, NUMBERS, Defects, Drawn
+from anomaly_gan.transforms.defects import KINDS, Defects
+from anomaly_gan.transforms.drawing import NUMBERS, Drawn
+from anomaly_gan.transforms.unseen_defects import KINDS as UNSEEN
 
 LARGEST = {"pasted": 0.16, "scarred": 0.06, "cracked": 0.08, "shaded": 1.0, "blotted": 0.9} | dict.fromkeys(
     ("smudged", "roughened", "twisted", "dented"), 0.8
 )
 """Part of the image that a defect covers at most."""
+
+LARGEST_UNSEEN = {"mirrored": 0.1, "faulted": 0.2, "exchanged": 0.14, "filled": 0.05} | dict.fromkeys(
+    ("stretched", "blank"), 0.8
+)
+"""The same of those that no method learns from."""
 
 
 @pytest.fixture
@@ -35,6 +42,32 @@ def test_a_defect_is_seen_in_every_image_and_covers_no_more_than_its_part(
     assert (part > 0).all()
     assert part.max() <= LARGEST[kind]
     assert part.std() > 0.1 * part.mean()  # no two images have the same
+
+
+@pytest.mark.parametrize("kind", UNSEEN)
+def test_a_defect_that_no_method_learns_from_is_one_as_well(images: torch.Tensor, kind: str) -> None:
+    after = UNSEEN[kind](images, Drawn(torch.rand(64, NUMBERS, generator=make_rng("cpu", 0, "test"))))
+    part = ((after - images).abs().amax(dim=1) > 1e-3).float().mean(dim=(1, 2))
+    assert (part > 0).all()
+    assert part.max() <= LARGEST_UNSEEN[kind]
+    assert part.std() > 0.1 * part.mean()
+
+
+def test_what_is_mirrored_exchanged_or_moved_comes_from_the_same_image(images: torch.Tensor) -> None:
+    """Of an image whose pixels are numbered, every changed one is another's value or between two."""
+    ramp = torch.arange(48 * 48, dtype=torch.float64).view(1, 1, 48, 48) / 48**2
+    numbers = torch.rand(40, NUMBERS, generator=make_rng("cpu", 0, "test"), dtype=torch.float64)
+    for kind in ("mirrored", "exchanged", "faulted"):
+        made = UNSEEN[kind](ramp.expand(40, -1, -1, -1), Drawn(numbers))
+        assert made.min() >= 0
+        assert made.max() <= ramp.max()
+    swapped = UNSEEN["exchanged"](ramp.expand(40, -1, -1, -1), Drawn(numbers))
+    assert (swapped - ramp).sum(dim=(1, 2, 3)).abs().median() < 0.5  # what left one place is in the other
+
+
+def test_no_method_learns_from_what_it_is_validated_by() -> None:
+    assert not set(KINDS.values()) & set(UNSEEN.values())
+    assert not KINDS.keys() & UNSEEN.keys()
 
 
 def test_all_is_in_range_and_the_gradient_comes_back(images: torch.Tensor) -> None:
@@ -66,7 +99,7 @@ def test_for_a_score_all_images_get_the_same_defects(images: torch.Tensor) -> No
 
 
 def test_no_defect_takes_more_numbers_than_there_are(images: torch.Tensor) -> None:
-    for make in KINDS.values():
+    for make in [*KINDS.values(), *UNSEEN.values()]:
         make(images, Drawn(torch.rand(64, NUMBERS)))  # StopIteration otherwise
 
 
