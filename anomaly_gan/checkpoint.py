@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from anomaly_gan import before
+from anomaly_gan import before, released
 from anomaly_gan.build import build_scorer
 from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.errors import UserError
@@ -120,18 +120,25 @@ def save(
 
 
 def read(path: str | Path) -> Checkpoint:
-    """Read a detector file, or the one in a run's folder. Nothing in the file is executed.
+    """Read a detector file, the one in a run's folder, or the one of a name (`released`).
+
+    Nothing in the file is executed.
 
     Raises:
         UserError: there is no such file, or it is something else.
     """
     if not str(path):
         raise UserError("checkpoint= is empty: give a run's folder or its detector.ckpt")
-    path = Path(str(path)).expanduser()
+    given, path = str(path), Path(str(path)).expanduser()
     if path.is_dir():
         path = path / "detector.ckpt"
+    elif not path.exists():
+        path = released.named(given) or path
     if not path.is_file():
-        raise UserError(f"checkpoint={path}: no such file; give a run's folder or its detector.ckpt")
+        raise UserError(
+            f"checkpoint={path}: no such file; give a run's folder or its detector.ckpt"
+            f"{released.where_names_are_sought(given)}"
+        )
     content = safe_load(
         path, f"checkpoint={path}: damaged, or not a checkpoint at all; give a run's detector.ckpt"
     )

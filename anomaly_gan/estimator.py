@@ -3,6 +3,7 @@
 By its protocols, not by its base classes, whose import takes longer than all else that a prediction imports.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
@@ -51,8 +52,6 @@ class Estimator:
         budget: str | None = None,
         **settings: Any,
     ):
-        if (scorer is None) is not (data is None):
-            raise TypeError("scorer and data belong together; Detector(method=...) takes neither")
         parts = {"scorer": scorer, "data": data, "threshold": threshold, "normal": normal}
         self._params = {**parts, "device": device, "method": method, "budget": budget, **settings}
         self._trained = self._from_parts()
@@ -168,9 +167,9 @@ class Estimator:
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
 
     def _from_parts(self) -> _Trained | None:
-        """What scores, where the constructor was given it."""
+        """What scores, where the constructor was given all that it takes."""
         scorer, data, threshold, normal = (self._params[name] for name in PARTS)
-        if scorer is None:
+        if scorer is None or data is None:
             return None
         form = {key: data[key] for key in ("image_size", "channels", "resize")}
         form["bits"] = data.get("bits", 16)  # absent in files from before it could be set
@@ -179,15 +178,18 @@ class Estimator:
         return _Trained(scorer.to(self.device).eval(), form, threshold, normal)
 
     def _needed(self) -> _Trained:
-        return self._trained or _not_fitted()
+        return self._trained or _not_fitted(self._params)
 
 
-def _not_fitted() -> NoReturn:
+def _not_fitted(params: Mapping[str, Any]) -> NoReturn:
     """Say that nothing has been learned yet.
 
     Raises:
         NotFittedError: scikit-learn's.
+        TypeError: it was made from half of what a trained detector is.
     """
+    if params["scorer"] is not None or params["data"] is not None:
+        raise TypeError("scorer and data belong together; Detector(method=...) takes neither")
     from sklearn.exceptions import NotFittedError
 
     raise NotFittedError("this detector has learned nothing yet: call fit(images), or use Detector.load(RUN)")

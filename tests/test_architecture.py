@@ -49,6 +49,7 @@ ARROWS: dict[str, set[str]] = {
     "allocator": set(),
     "outside": set(),
     "before": set(),
+    "released": set(),
     "sharding": set(),
     "distributed": set(),
     # Tools.
@@ -76,7 +77,7 @@ ARROWS: dict[str, set[str]] = {
     | {"safe_load", "scoring", "sharding", "training", "transforms", "types"},  # weights made by others
     # What is made of it.
     "build": {"config", "errors", "methods", "outside", "scoring"},
-    "checkpoint": {"before", "build", "data", "errors", "safe_load", "scoring"},
+    "checkpoint": {"before", "build", "data", "errors", "released", "safe_load", "scoring"},
     "evaluation": {"batches", "data", "distributed", "errors", "metrics", "scoring", "transforms", "types"},
     "validation": {"batches", "data", "errors", "metrics", "randomness", "scoring", "transforms", "types"},
     "explanation": {"data", "scoring", "transforms", "types"},

@@ -45,6 +45,7 @@ def test_a_run_leaves_config_result_scores_pictures_log_and_detector(trained: Pa
         "checkpoints/previous.ckpt",
         "scores.csv",
         "held_out.csv",
+        "thresholds.csv",
         "log/metrics.csv",
         "log/hparams.yaml",
         "figures/.drawn_by_anomaly_gan",
@@ -52,6 +53,7 @@ def test_a_run_leaves_config_result_scores_pictures_log_and_detector(trained: Pa
         "figures/roc.png",
         "figures/explanation.png",
         "figures/scores_by_class.png",
+        "figures/thresholds.png",
         "figures/most_anomalous.png",
         "figures/least_anomalous.png",
     }

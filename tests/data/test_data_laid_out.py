@@ -31,18 +31,20 @@ def turned(path: Path) -> Path:
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> list[Any]:
+def images(tmp_path: Path) -> Iterator[list[Any]]:
     """One of each kind, and of modes that PNG files do not have."""
     png, tiff = tmp_path / "a photo.png", tmp_path / "deep.tif"
     Image.fromarray(pixels(2, 12, 10, 3)).save(png)
     Image.fromarray(np.arange(120, dtype=np.uint16).reshape(12, 10) * 500).save(tiff)
     palette = Image.fromarray(pixels(3, 12, 10, 3)).quantize(16)
     palette.info["transparency"] = 0
-    return [
+    upside_down = Image.open(turned(tmp_path / "again.jpg"))
+    deep = Image.open(tiff)
+    yield [
         png,
         str(turned(tmp_path / "turned.jpeg")),
-        Image.open(turned(tmp_path / "again.jpg")),
-        Image.open(tiff),
+        upside_down,
+        deep,
         Image.fromarray(pixels(4, 12, 10, 4), "CMYK"),
         palette,
         pixels(5, 12, 10),
@@ -50,6 +52,8 @@ def images(tmp_path: Path) -> list[Any]:
         pixels(7, 12, 10, 3) / 255,
         torch.from_numpy(pixels(8, 1, 12, 10)),
     ]
+    upside_down.close()
+    deep.close()
 
 
 def test_what_is_learned_from_is_to_the_bit_what_would_be_scored(images: list[Any], tmp_path: Path) -> None:
