@@ -141,8 +141,16 @@ def _lines(
         ours.append(cells)
         if row.published:
             ours.append(of(row.published))
+        if row.difference:
+            differences = [_signed(row.difference.get(column), escape) for column in table.columns]
+            ours.append(["ours − published", *differences])
     theirs = [of(published) for published in table.published]
     return [ours, theirs] if theirs else [ours]
+
+
+def _signed(points: float | None, escape: Callable[[str], str]) -> str:
+    """A difference with its sign."""
+    return escape(ABSENT if points is None else f"{points:+.1f}".replace("-", "−"))
 
 
 def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

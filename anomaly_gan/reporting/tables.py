@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from anomaly_gan.reporting.collect import Run
+from anomaly_gan.reporting.protocol import protocol
 from anomaly_gan.reporting.published import Published, class_order, published
 from anomaly_gan.reporting.variants import Kind, kinds, rank
 
@@ -39,6 +40,8 @@ class Row:
     """By class and seed: those that count."""
     published: Published | None = None
     """The method's published figures, which stand beneath the last of its rows."""
+    difference: dict[str, float] = field(default_factory=dict)
+    """Ours less the method's published figures, in points, by class and `MEAN`, where there are both."""
 
 
 @dataclass
@@ -138,13 +141,17 @@ def _table(dataset: str, runs: list[Run], score: str | None) -> Table:
     for figures in beside:
         if figures.method in last_of:
             last_of[figures.method].published = figures
+        for row in ordered:
+            if row.kind.method == figures.method:
+                row.difference = _difference(row, figures)
+    said = [sentence, protocol([run for row in ordered for run in row.runs.values()])] if beside else []
     return Table(
         dataset=dataset,
         classes=classes,
         rows=ordered,
         raw=raw if raw.cells and not _has_all(ordered, raw) else None,
         published=[figures for figures in beside if figures.method not in last_of],
-        sentence=sentence,
+        sentence=" ".join(filter(None, said)),
         seeds=seeds,
         missing=[said for row in ordered if (said := _missing(row, classes, seeds))],
         notes=notes,
@@ -184,6 +191,19 @@ def _cell(by_seed: dict[int, float]) -> Cell:
     values = list(by_seed.values())
     sd = statistics.stdev(values) if len(values) > 1 else None
     return Cell(statistics.fmean(values), sd, sorted(by_seed))
+
+
+def _difference(row: Row, figures: Published) -> dict[str, float]:
+    """See `Row`. Of the means it is over the classes that both have, where classes are published."""
+    found = {
+        name: cell.mean - figures.auroc[name] for name, cell in row.cells.items() if name in figures.auroc
+    }
+    mean = row.cells.get(MEAN)
+    if found:
+        found[MEAN] = statistics.fmean(found.values())
+    elif mean is not None and mean.classes is None and figures.mean is not None:
+        found[MEAN] = mean.mean - figures.mean
+    return found
 
 
 def _has_all(rows: Sequence[Row], raw: Row) -> bool:

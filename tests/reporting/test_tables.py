@@ -264,3 +264,27 @@ def test_published_figures_stand_beneath_the_last_row_of_their_method(run: MakeR
     place = rows.index("csi, width=64")
     assert rows[place + 1].startswith("published: csi")
     assert rows[rows.index("geom") + 1].startswith("published: geom")
+    assert rows[place + 2] == rows[place - 1] == "ours − published"
+
+
+def test_a_difference_from_published_figures_is_of_what_both_have(run: MakeRun, tmp_path: Path) -> None:
+    names = list(CIFAR10.class_names)
+    for name, auroc in (("ship", 0.9), ("bird", 0.7)):
+        run(f"csi_{name}", auroc, dataset="cifar10", normal_class=name, classes=names)
+    figures = next(row for row in published("cifar10")[0] if row.method == "csi")
+    (row,) = only_table(tmp_path).rows
+    expected = {"ship": 90 - figures.auroc["ship"], "bird": 70 - figures.auroc["bird"]}
+    assert row.difference == pytest.approx(expected | {MEAN: sum(expected.values()) / 2})
+
+
+def test_how_long_ours_were_trained_is_said_where_published_figures_are(run: MakeRun, tmp_path: Path) -> None:
+    counts = {"train": 4000, "calibration": 1000, "test": 10, "test_normal": 5, "test_anomalous": 5}
+    for name, batch in (("ship", 32), ("bird", 64)):
+        settings = {"batch_size": batch, "width": 16}
+        run(name, dataset="cifar10", normal_class=name, iterations=250, counts=counts, config=settings)
+    assert only_table(tmp_path).sentence.startswith(
+        "Ours: 2 to 4 passes over a class's training images, networks of width 16, 20 % of these held out."
+    )
+    run("toy", dataset="toy", iterations=250, counts=counts, config={"batch_size": 32})
+    (toy,) = (table for table in tables(collect([tmp_path]).runs) if table.dataset == "toy")
+    assert toy.sentence == ""
