@@ -144,14 +144,14 @@ def _table(dataset: str, runs: list[Run], score: str | None) -> Table:
         for row in ordered:
             if row.kind.method == figures.method:
                 row.difference = _difference(row, figures)
-    said = [sentence, protocol([run for row in ordered for run in row.runs.values()])] if beside else []
+    beside_it = [sentence, protocol([r for row in ordered for r in row.runs.values()])] if beside else []
     return Table(
         dataset=dataset,
         classes=classes,
         rows=ordered,
         raw=raw if raw.cells and not _has_all(ordered, raw) else None,
         published=[figures for figures in beside if figures.method not in last_of],
-        sentence=" ".join(filter(None, said)),
+        sentence=" ".join(filter(None, beside_it)),
         seeds=seeds,
         missing=[said for row in ordered if (said := _missing(row, classes, seeds))],
         notes=notes,
