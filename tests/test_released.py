@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from documentation import ROOT, blocks
 
 from anomaly_gan import Detector
 from anomaly_gan.errors import UserError
@@ -30,6 +31,14 @@ def test_a_name_is_the_file_in_the_first_folder_that_has_it(
     (shelf / "digits-4.ckpt").write_text("no detector")
     with pytest.raises(UserError, match="damaged, or not a checkpoint"):
         Detector.load("digits-4")
+
+
+def test_the_example_of_the_documentation_runs(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDERS, str(shelf))
+    (block,) = blocks(ROOT / "docs" / "detectors.md", "python")
+    found: dict[str, object] = {}
+    exec(block, found)
+    assert isinstance(found["detector"], Detector)
 
 
 def test_what_lies_in_the_current_folder_comes_before_any_name(

@@ -23,6 +23,7 @@ OWN_TEST = {"docs/new_method.md"}
 """Pages whose commands need what they make first; `test_new_method.py` runs them."""
 
 PYTHON = {
+    "docs/detectors.md": "test_released.py",
     "docs/export.md": "export/test_export.py",
     "docs/new_method.md": "test_new_method.py",
     "docs/own_images.md": "test_own_images.py",
