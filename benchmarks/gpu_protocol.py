@@ -160,8 +160,8 @@ def train(stay: Stay, name: str, settings: list[str], data: Path, work: Path) ->
 
 
 def kept(result: RunResult) -> dict[str, Any]:
-    """What is worth carrying home of a result: all but configuration, versions and command."""
-    left_out = ("config", "versions", "machine", "command")
+    """What is worth carrying home of a result: all but configuration, versions, command and place."""
+    left_out = ("config", "versions", "machine", "command", "folder")
     return {key: value for key, value in vars(result).items() if key not in left_out}
 
 
