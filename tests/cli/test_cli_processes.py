@@ -26,8 +26,8 @@ def finished(run: Path) -> None:
     """All that a run of one process leaves, once."""
     assert json.loads((run / "result.json").read_text())["counts"]["test"] == 40
     assert {path.name for path in run.iterdir()} == {
-        "config.yaml", "detector.ckpt", "result.json", "report.html", "scores.csv", "held_out.csv", "thresholds.csv",
-        "log", "figures", "checkpoints",
+        "config.yaml", "detector.ckpt", "result.json", "report.html", "scores.csv", "held_out.csv",
+        "thresholds.csv", "log", "figures", "checkpoints",
     }  # fmt: skip
     with (run / "log" / "metrics.csv").open() as file:
         steps = [row["step"] for row in csv.DictReader(file) if row["train/feature/total"]]
