@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from anomaly_gan.reporting import contents as words
@@ -22,10 +21,9 @@ from anomaly_gan.reporting.evidence import Evidence, least_normal, losses
 from anomaly_gan.reporting.pictures import embed
 from anomaly_gan.reporting.plain import frechet
 from anomaly_gan.reporting.tables import Row, Table
+from anomaly_gan.reporting.template import as_json, asset, environment
 from anomaly_gan.reporting.variants import flat
 from anomaly_gan.results import SCORES_FILE
-
-FOLDER = Path(__file__).with_name("page")
 
 FIGURES_FOLDER = "figures"
 """Of a run's pictures, in its folder."""
@@ -50,31 +48,28 @@ def page(contents: Contents) -> str:
         left_out = len(_files(run)) if run not in chosen else 0
         known |= {"config": config, "pictures": shown[run], "pictures_left_out": left_out}
         details.append(known)
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(
-        contents=contents,
-        runs=[_line(i, run, row_of.get(run), contents) for i, run in enumerate(runs)],
-        filters=_filters(runs),
-        pictures=pictures,
-        pictures_of_first_seeds=first_seeds,
-        data=_json({"common": common, "runs": details}),
-        css=Markup((FOLDER / "report.css").read_text()),
-        js=Markup((FOLDER / "report.js").read_text()),
-        how_a_cell=words.HOW_A_CELL,
-        how_a_difference=words.HOW_A_DIFFERENCE,
-        footnotes=words.footnotes,
-        shown_classes=words.shown_classes,
-        unpaired=words.unpaired,
-        signed=lambda value: f"{100 * value:+.2f}".replace("-", "−"),
-        same_seeds=_same_seeds,
-        link=_link,
-        breakable=_breakable,
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            contents=contents,
+            runs=[_line(i, run, row_of.get(run), contents) for i, run in enumerate(runs)],
+            filters=_filters(runs),
+            pictures=pictures,
+            pictures_of_first_seeds=first_seeds,
+            data=as_json({"common": common, "runs": details}),
+            css=asset("report.css"),
+            js=asset("report.js"),
+            how_a_cell=words.HOW_A_CELL,
+            how_a_difference=words.HOW_A_DIFFERENCE,
+            footnotes=words.footnotes,
+            shown_classes=words.shown_classes,
+            unpaired=words.unpaired,
+            signed=lambda value: f"{100 * value:+.2f}".replace("-", "−"),
+            same_seeds=_same_seeds,
+            link=_link,
+            breakable=_breakable,
+        )
     )
 
 
@@ -98,11 +93,6 @@ def _picture_name(run: Run, path: Path) -> str:
     assert run.folder is not None  # it has pictures
     name = path.relative_to(run.folder / FIGURES_FOLDER).with_suffix("")
     return " ".join(name.parts).replace("_", " ")
-
-
-def _json(value: Any) -> Markup:
-    """JSON that can stand in a script element: nothing in it ends the element."""
-    return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
 
 
 def _link(dataset: str, name: str | None, row: str) -> str:

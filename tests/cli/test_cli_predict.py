@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly_gan.cli.predict import listed
+from anomaly_gan.cli.inputs import listed
 
 
 def image(path: Path) -> Path:
