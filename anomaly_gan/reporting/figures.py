@@ -250,6 +250,8 @@ def save(figure: Figure, path: Path) -> None:
 
 def _ink(figure: Figure) -> None:
     """Letters and lines that nobody gave a colour, which are black, in `INK`."""
+    for axes in figure.axes:
+        axes.tick_params(which="both", color=INK, labelcolor=INK)
     for artist in figure.findobj():
         if isinstance(artist, Spine):
             if same_color(artist.get_edgecolor(), "black"):

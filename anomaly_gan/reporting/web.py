@@ -15,9 +15,11 @@ from urllib.parse import urlencode
 from markupsafe import Markup, escape
 
 from anomaly_gan.reporting import contents as words
+from anomaly_gan.reporting import wording
 from anomaly_gan.reporting.collect import Run
 from anomaly_gan.reporting.contents import Contents
 from anomaly_gan.reporting.evidence import Evidence, least_normal, losses
+from anomaly_gan.reporting.only_run import only_run
 from anomaly_gan.reporting.pictures import embed
 from anomaly_gan.reporting.plain import frechet
 from anomaly_gan.reporting.tables import Row, Table
@@ -27,6 +29,15 @@ from anomaly_gan.results import SCORES_FILE
 
 FIGURES_FOLDER = "figures"
 """Of a run's pictures, in its folder."""
+
+PICTURE_NAMES = {
+    "most_anomalous": "highest scores",
+    "least_anomalous": "lowest scores",
+    "scores_by_class": "all scores",
+    "explanation": "where the scores come from",
+    "thresholds": "what thresholds cost and find",
+}
+"""What is on a picture, by its file's name; else that name."""
 
 PICTURE_BUDGET = 11_000_000
 """Bytes that all pictures together may take of the page."""
@@ -60,6 +71,8 @@ def page(contents: Contents) -> str:
             data=as_json({"common": common, "runs": details}),
             css=asset("report.css"),
             js=asset("report.js"),
+            only=only_run(contents) if len(runs) == 1 else None,
+            not_promised=wording.NOT_PROMISED,
             how_a_cell=words.HOW_A_CELL,
             how_a_difference=words.HOW_A_DIFFERENCE,
             footnotes=words.footnotes,
@@ -92,7 +105,7 @@ def _picture_name(run: Run, path: Path) -> str:
     """What a picture shows, by its file's name."""
     assert run.folder is not None  # it has pictures
     name = path.relative_to(run.folder / FIGURES_FOLDER).with_suffix("")
-    return " ".join(name.parts).replace("_", " ")
+    return PICTURE_NAMES.get(name.as_posix(), " ".join(name.parts).replace("_", " "))
 
 
 def _link(dataset: str, name: str | None, row: str) -> str:

@@ -109,7 +109,7 @@
     const said = card.querySelector(".said").cloneNode(true);
     said.querySelector(".name").remove();
     const why = byId(`why-${id}`);
-    const explanation = why ? [make("img", { class: "why", alt: "what the score comes from", src: `data:image/webp;base64,${why.textContent}` })] : [];
+    const explanation = why ? [make("img", { class: "figure", alt: "what the score comes from", src: `data:image/webp;base64,${why.textContent}` })] : [];
     const values = Object.entries({ p_value: data[id].p_value, adjusted_p_value: data[id].adjusted_p_value, ...data[id].scores });
     const rows = values.filter(([, value]) => value !== null).map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, figure(value))));
     opened.querySelector(".beside").replaceChildren(
