@@ -22,7 +22,7 @@ from common import median, peak_mib, rounded, seconds, write
 
 from anomaly_gan import Detector
 from anomaly_gan.allocator import keep_memory
-from anomaly_gan.cli.predict import write as write_predictions
+from anomaly_gan.cli.tally import write as write_predictions
 from anomaly_gan.data.inputs import read, read_ahead
 from anomaly_gan.data.scan import scan
 from anomaly_gan.transforms.convert import to_float

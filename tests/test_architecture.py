@@ -164,7 +164,7 @@ def test_an_installed_wheel_finds_its_configuration_from_any_folder(tmp_path: Pa
     assert "normal_class: null" in done.stdout
     assert (installed / "anomaly_gan" / "conf" / "data" / "digits.yaml").exists()
     assert (installed / "anomaly_gan" / "reporting" / "published_auroc.csv").exists()
-    assert len(list((installed / "anomaly_gan" / "reporting" / "page").iterdir())) == 3
+    assert len(list((installed / "anomaly_gan" / "reporting" / "page").iterdir())) == 6
     assert not any(elsewhere.iterdir())
 
 

@@ -17,6 +17,8 @@ from anomaly_gan.scoring.calibration import Threshold
 
 COLUMNS = {"image", "label"}
 
+CURVE_FILE = "thresholds.png"
+
 
 class Labels:
     """The labels in a CSV file with the columns image and label.
@@ -66,7 +68,7 @@ class Labels:
                 self.labels.append(label)
             yield prediction
 
-    def tell(self, threshold: Threshold, folder: Path) -> None:
+    def tell(self, threshold: Threshold, folder: Path) -> list[AtRate]:
         """Say what each threshold costs and finds, and leave table and picture in `folder`.
 
         Raises:
@@ -79,10 +81,11 @@ class Labels:
         rates.write(folder / "thresholds.csv", entries)
         defects = sum(self.labels)
         title = f"{len(self.labels) - defects} normal and {defects} anomalous images with labels"
-        rates.draw(folder / "thresholds.png", entries, title)
+        rates.draw(folder / CURVE_FILE, entries, title)
         print(f"{title}; a threshold for each rate, what it costs and finds (95 % intervals):")
         print("\n".join(rates.lines(entries)))
         print(f"thresholds: {folder}; threshold.false_positive_rate=RATE chooses one")
+        return entries
 
     def at_rates(self, threshold: Threshold) -> list[AtRate]:
         """What the thresholds of `threshold`'s held-out images do with the images that have a label."""

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +34,9 @@ ORIENTATION = 0x0112
 """The EXIF tag that says how the camera was held."""
 
 
+Result = TypeVar("Result")
+
+
 class CorruptImage(UserError):  # noqa: N818
     """A file that cannot be read as an image; the message names it."""
 
@@ -46,6 +50,24 @@ def decode(
         CorruptImage: the file is missing, no regular one, empty, truncated, holds no image that can be used,
             or claims more than MOST_PIXELS; what it claims is looked at before anything is decoded.
     """
+    return _read(path, lambda image: to_tensor(image, image_size, channels, resize, bits))
+
+
+def picture(path: str | Path, bits: int = 16) -> Image.Image:
+    """An image file as people see it: in its own resolution, upright, in mode L or RGB.
+
+    Args:
+        path: of the file.
+        bits: how many bits of a 16-bit image its camera uses.
+
+    Raises:
+        CorruptImage: see `decode`.
+    """
+    return _read(path, lambda image: eight_bit(image, bits))
+
+
+def _read(path: str | Path, made: Callable[[Image.Image], Result]) -> Result:
+    """What `made` makes of an image file, once that is known to be safe to decode."""
     try:
         if os.path.exists(path) and not os.path.isfile(path):  # whoever opens a pipe waits for its other end
             raise UserError("no regular file")
@@ -53,7 +75,7 @@ def decode(
             if image.width * image.height > MOST_PIXELS:
                 raise UserError(TOO_LARGE)
             image.load()
-            return to_tensor(image, image_size, channels, resize, bits)
+            return made(image)
     except Exception as error:  # decoders fed arbitrary bytes raise nearly anything
         raise CorruptImage(f"{path}: not a readable image ({reason(path, error)})") from error
 
@@ -126,21 +148,31 @@ def _crop(image: Image.Image, side: int) -> Image.Image:
 
     One step, because scaling the whole of a very long image first can take any amount of memory.
     """
-    width, height = image.size
+    return image.resize((side, side), Image.Resampling.BILINEAR, box=_central(image.size))
+
+
+def _central(size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of what `_crop` keeps, pixels."""
+    width, height = size
     kept = min(width, height) * 224 / 256
     left, top = (width - kept) / 2, (height - kept) / 2
-    return image.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, left + kept, top + kept))
+    return left, top, left + kept, top + kept
 
 
 def _pad(image: Image.Image, side: int) -> Image.Image:
     """The image as it is in the middle of a black square; shrunk only if it does not fit."""
     if max(image.size) > side:
-        scale = side / max(image.size)
-        width, height = (max(1, round(length * scale)) for length in image.size)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        image = image.resize(_shrunk(image.size, side), Image.Resampling.BILINEAR)
     square = Image.new(image.mode, (side, side))
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return square
+
+
+def _shrunk(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """The largest size of the same proportions that fits into a square, but none larger than `size`."""
+    scale = min(1.0, side / max(size))
+    width, height = (max(1, round(length * scale)) for length in size)
+    return width, height
 
 
 RESIZERS: dict[str, Callable[[Image.Image, int], Image.Image]] = {
@@ -149,6 +181,29 @@ RESIZERS: dict[str, Callable[[Image.Image, int], Image.Image]] = {
     "pad": _pad,
 }
 """How an image becomes a square."""
+
+
+def place_in_picture(size: tuple[int, int], side: int, resize: str) -> tuple[float, float, float, float]:
+    """Where in a picture the square lies that `RESIZERS` makes of it.
+
+    Args:
+        size: width and height of the picture, pixels.
+        side: of the square, pixels.
+        resize: how it was made.
+
+    Returns:
+        left, top, width and height of the square, in shares of the picture's width and height; beyond [0, 1]
+        where the square is the larger one.
+    """
+    width, height = size
+    if resize == "stretch":
+        return 0.0, 0.0, 1.0, 1.0
+    if resize == "crop":
+        left, top, right, bottom = _central(size)
+        return left / width, top / height, (right - left) / width, (bottom - top) / height
+    inner_width, inner_height = _shrunk(size, side)
+    left, top = -((side - inner_width) // 2), -((side - inner_height) // 2)
+    return left / inner_width, top / inner_height, side / inner_width, side / inner_height
 
 
 def _upright(image: Image.Image) -> Image.Image:

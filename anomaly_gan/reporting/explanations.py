@@ -119,7 +119,7 @@ def _said(explanation: Explanation) -> str:
 
 
 def _color(explanation: Explanation) -> str:
-    return {None: "0.3", True: ANOMALOUS, False: NORMAL}[explanation.anomalous]
+    return {None: "0.5", True: ANOMALOUS, False: NORMAL}[explanation.anomalous]
 
 
 def _show(axes: Axes, picture: Picture | None, title: str, color: str = "0.6") -> None:
@@ -162,7 +162,7 @@ def _bars(axes: Axes, explanation: Explanation) -> None:
         axes.bar(at, values, width, label=part, color=GREYS[i % len(GREYS)])
         for x, value in zip(at, explanation.typical[part], strict=True):
             axes.plot([x - width / 2, x + width / 2], [value] * 2, color=NORMAL, linewidth=2)
-    axes.axhline(0, color="0.3", linewidth=0.8)
+    axes.axhline(0, color="0.5", linewidth=0.8)
     axes.plot([], [], color=NORMAL, linewidth=2, label="a normal image")
     if len(shifts) == len(TURNS):
         axes.set_xticks(shifts, TURNS, fontsize=7)

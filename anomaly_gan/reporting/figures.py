@@ -16,9 +16,12 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.spines import Spine
 from matplotlib.text import Text
 from numpy import ndarray
 from sklearn.metrics import roc_curve
@@ -27,6 +30,9 @@ from anomaly_gan.names import printable
 from anomaly_gan.own_files import mark
 
 NORMAL, ANOMALOUS = "#2a7f62", "#c1440e"
+
+INK = "#767676"
+"""Of letters and lines: as legible on white as on a dark page, for a picture's own paper is clear."""
 
 SHARPNESS = 110
 """Of pictures, dots per inch."""
@@ -47,7 +53,7 @@ def roc(
         false_positives, true_positives, _ = roc_curve(anomalous, values)
         label = f"{name.replace('_', ' ')}: {aurocs[name]:.1%}"
         axes.plot(false_positives, true_positives, label=label, linewidth=2.5 if i == 0 else 1, zorder=9 - i)
-    axes.plot([0, 1], [0, 1], color="0.8", linestyle="--", linewidth=1)
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
     axes.set(xlabel="normal images called anomalous", ylabel="anomalous images found", title=title)
     axes.set_aspect("equal")
     axes.legend(title="AUROC", loc="lower right", frameon=False)
@@ -81,7 +87,7 @@ def histogram(
         axes.set_yticks([])
         axes.spines[["left", "top", "right"]].set_visible(False)
         if threshold is not None:
-            axes.axvline(np.clip(threshold, *axes.get_xlim()), color="0.3", linestyle="--", linewidth=1)
+            axes.axvline(np.clip(threshold, *axes.get_xlim()), color="0.5", linestyle="--", linewidth=1)
     line = "" if threshold is None else "; dashed: the threshold"
     rows[-1, 0].set_xlabel(f"anomaly score (higher = more anomalous{line})")
     figure.suptitle(title)
@@ -225,7 +231,7 @@ def _show(axes: Axes, mosaic: Float[ndarray, "height width channels"]) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write `figure` as PNG and let go of it; its folder is marked as one of such pictures.
+    """Write `figure` as PNG, without paper, and let go of it; its folder is marked as one of such pictures.
 
     A class is named as its folder is: by any bytes.
     """
@@ -235,7 +241,20 @@ def save(figure: Figure, path: Path) -> None:
         assert isinstance(text, Text)
         text.set_parse_math(False)  # a dollar is one
         text.set_text(text.get_text().encode(errors="backslashreplace").decode())
+    _ink(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", MISSING)
-        figure.savefig(path, dpi=SHARPNESS)
+        figure.savefig(path, dpi=SHARPNESS, transparent=True)
     plt.close(figure)
+
+
+def _ink(figure: Figure) -> None:
+    """Letters and lines that nobody gave a colour, which are black, in `INK`."""
+    for axes in figure.axes:
+        axes.tick_params(which="both", color=INK, labelcolor=INK)
+    for artist in figure.findobj():
+        if isinstance(artist, Spine):
+            if same_color(artist.get_edgecolor(), "black"):
+                artist.set_edgecolor(INK)
+        elif isinstance(artist, Text | Line2D) and same_color(artist.get_color(), "black"):
+            artist.set_color(INK)

@@ -12,23 +12,32 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from anomaly_gan.reporting import contents as words
+from anomaly_gan.reporting import wording
 from anomaly_gan.reporting.collect import Run
 from anomaly_gan.reporting.contents import Contents
 from anomaly_gan.reporting.evidence import Evidence, least_normal, losses
+from anomaly_gan.reporting.only_run import only_run
 from anomaly_gan.reporting.pictures import embed
 from anomaly_gan.reporting.plain import frechet
 from anomaly_gan.reporting.tables import Row, Table
+from anomaly_gan.reporting.template import as_json, asset, environment
 from anomaly_gan.reporting.variants import flat
 from anomaly_gan.results import SCORES_FILE
 
-FOLDER = Path(__file__).with_name("page")
-
 FIGURES_FOLDER = "figures"
 """Of a run's pictures, in its folder."""
+
+PICTURE_NAMES = {
+    "most_anomalous": "highest scores",
+    "least_anomalous": "lowest scores",
+    "scores_by_class": "all scores",
+    "explanation": "where the scores come from",
+    "thresholds": "what thresholds cost and find",
+}
+"""What is on a picture, by its file's name; else that name."""
 
 PICTURE_BUDGET = 11_000_000
 """Bytes that all pictures together may take of the page."""
@@ -50,31 +59,30 @@ def page(contents: Contents) -> str:
         left_out = len(_files(run)) if run not in chosen else 0
         known |= {"config": config, "pictures": shown[run], "pictures_left_out": left_out}
         details.append(known)
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(
-        contents=contents,
-        runs=[_line(i, run, row_of.get(run), contents) for i, run in enumerate(runs)],
-        filters=_filters(runs),
-        pictures=pictures,
-        pictures_of_first_seeds=first_seeds,
-        data=_json({"common": common, "runs": details}),
-        css=Markup((FOLDER / "report.css").read_text()),
-        js=Markup((FOLDER / "report.js").read_text()),
-        how_a_cell=words.HOW_A_CELL,
-        how_a_difference=words.HOW_A_DIFFERENCE,
-        footnotes=words.footnotes,
-        shown_classes=words.shown_classes,
-        unpaired=words.unpaired,
-        signed=lambda value: f"{100 * value:+.2f}".replace("-", "−"),
-        same_seeds=_same_seeds,
-        link=_link,
-        breakable=_breakable,
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            contents=contents,
+            runs=[_line(i, run, row_of.get(run), contents) for i, run in enumerate(runs)],
+            filters=_filters(runs),
+            pictures=pictures,
+            pictures_of_first_seeds=first_seeds,
+            data=as_json({"common": common, "runs": details}),
+            css=asset("report.css"),
+            js=asset("report.js"),
+            only=only_run(contents) if len(runs) == 1 else None,
+            not_promised=wording.NOT_PROMISED,
+            how_a_cell=words.HOW_A_CELL,
+            how_a_difference=words.HOW_A_DIFFERENCE,
+            footnotes=words.footnotes,
+            shown_classes=words.shown_classes,
+            unpaired=words.unpaired,
+            signed=lambda value: f"{100 * value:+.2f}".replace("-", "−"),
+            same_seeds=_same_seeds,
+            link=_link,
+            breakable=_breakable,
+        )
     )
 
 
@@ -97,12 +105,7 @@ def _picture_name(run: Run, path: Path) -> str:
     """What a picture shows, by its file's name."""
     assert run.folder is not None  # it has pictures
     name = path.relative_to(run.folder / FIGURES_FOLDER).with_suffix("")
-    return " ".join(name.parts).replace("_", " ")
-
-
-def _json(value: Any) -> Markup:
-    """JSON that can stand in a script element: nothing in it ends the element."""
-    return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
+    return PICTURE_NAMES.get(name.as_posix(), " ".join(name.parts).replace("_", " "))
 
 
 def _link(dataset: str, name: str | None, row: str) -> str:

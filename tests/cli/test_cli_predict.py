@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly_gan.cli.predict import listed
+from anomaly_gan.cli.inputs import listed
 
 
 def image(path: Path) -> Path:
@@ -110,7 +110,9 @@ def test_a_pipe_called_a_list_is_not_waited_for(command, trained: Path) -> None:
     assert "no regular file" in outcome.err
 
 
-@pytest.mark.parametrize("given", ["preds", "preds.csv", "preds.jsonl", "preds.CSV", "preds.Jsonl"])
+@pytest.mark.parametrize(
+    "given", ["preds", "preds.csv", "preds.jsonl", "preds.CSV", "preds.Jsonl", "preds.html"]
+)
 def test_the_tables_have_the_suffixes_that_they_have_whether_given_or_not(
     command, trained: Path, given: str
 ) -> None:
@@ -122,6 +124,7 @@ def test_the_tables_have_the_suffixes_that_they_have_whether_given_or_not(
         "0.png",
         "preds.csv",
         "preds.jsonl",
+        "preds.html",
         "preds_explained",
     }
 
@@ -185,4 +188,4 @@ def test_any_end_of_a_line_in_a_name_leaves_tables_and_terminal_whole(
     assert b"\r\n" not in Path("found.csv").read_bytes()
     lines = Path("found.jsonl").read_text().splitlines()
     assert [json.loads(line)["file"] for line in lines] == expected
-    assert len(outcome.out.splitlines()) == 5
+    assert len(outcome.out.splitlines()) == 6

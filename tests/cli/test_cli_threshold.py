@@ -78,6 +78,9 @@ def test_without_held_out_images_there_is_no_threshold_and_that_is_said(command,
     outcome = command("predict", f"checkpoint={run}", "inputs=images")
     assert outcome.code == 0, outcome.err
     assert "no decisions: the detector has no calibration" in outcome.out
+    page = Path("predictions.html").read_text()
+    assert "No good pictures were held out at the training" in page
+    assert "looks defective" not in page
     (line, *_) = (json.loads(line) for line in Path("predictions.jsonl").read_text().splitlines())
     assert (line["p_value"], line["decision"]) == (None, None)
     assert line["score"] is not None
@@ -106,15 +109,15 @@ def test_prediction_says_p_value_and_decision_everywhere(command, trained: Path,
     assert lines[12]["decision"] is lines[12]["p_value"] is None
     assert table[12]["decision"] == ""
     said = outcome.out.splitlines()
-    assert len(said) == 12  # the ten most anomalous, then what was done
+    assert len(said) == 13  # the ten most anomalous, then what was done, and the page
     ranked = sorted(lines[:12], key=lambda line: -line["score"])
     for line, told in zip(ranked, said[:10], strict=False):
         assert line["file"] in told
         assert line["decision"] in told
         assert f"p = {line['p_value']:.4f}" in told
     called = sum(line["decision"] == "anomalous" for line in lines)
-    assert f"{called} called anomalous" in said[-1]
-    assert "40.00%" in said[-1]
+    assert f"{called} called anomalous" in said[-2]
+    assert "40.00%" in said[-2]
 
 
 def test_a_rate_that_cannot_be_promised_is_refused_with_the_remedy(command, trained: Path, images) -> None:

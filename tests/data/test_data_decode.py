@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
-from anomaly_gan.data.decode import ORIENTATION, CorruptImage, decode, to_tensor
+from anomaly_gan.data.decode import ORIENTATION, CorruptImage, decode, picture, place_in_picture, to_tensor
 from anomaly_gan.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -352,3 +352,38 @@ def test_a_decompression_bomb_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "bomb.png").write_bytes(png)
     with pytest.raises(CorruptImage, match=r"bomb\.png: not a readable image \(it claims more than"):
         decode(tmp_path / "bomb.png", 8, 3, "stretch")
+
+
+@pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("size", [(300, 200), (120, 400), (40, 30), (64, 64), (33, 65)])
+def test_a_place_of_the_square_is_found_again_in_the_picture(resize: str, size: tuple[int, int]) -> None:
+    width, height = size
+    side = 64
+    for x, y in ((0.5, 0.5), (0.4, 0.6), (0.62, 0.45)):
+        columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+        spot = np.hypot(columns - x * width, rows - y * height) < 0.1 * min(size)
+        square = to_tensor(Image.fromarray(np.uint8(255 * spot)), side, 1, resize)[0].double()
+        total = square.sum()
+        at = (torch.arange(side) + 0.5) / side
+        found = (square.sum(0) @ at.double() / total, square.sum(1) @ at.double() / total)
+        left, top, wide, high = place_in_picture(size, side, resize)
+        pixel = max(wide, high) / side  # of the square, in shares of the picture
+        assert abs(left + float(found[0]) * wide - x) < 0.6 * pixel
+        assert abs(top + float(found[1]) * high - y) < 0.6 * pixel
+
+
+def test_a_picture_is_read_upright_in_its_own_resolution_and_becomes_what_the_file_becomes(
+    tmp_path: Path,
+) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    Image.fromarray(PHOTO).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(COLOUR).convert("RGBA").save(tmp_path / "alpha.png")
+    for name, size in (("turned.png", (60, 90)), ("alpha.png", (6, 6))):
+        seen = picture(tmp_path / name)
+        assert seen.size == size
+        assert seen.mode in ("L", "RGB")
+        assert torch.equal(to_tensor(seen, 16, 3, "crop"), decode(tmp_path / name, 16, 3, "crop"))
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    with pytest.raises(CorruptImage, match=r"bad\.png"):
+        picture(tmp_path / "bad.png")

@@ -1,32 +1,18 @@
 """The page's script, in a browser without a screen."""
 
 import re
-import shutil
-import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from browser import dom, measured
 from toy_runs import MakeRun
 
+from anomaly_gan.reporting import figures
 from anomaly_gan.reporting.collect import collect
 from anomaly_gan.reporting.contents import contents
 from anomaly_gan.reporting.report import write, write_page
-from anomaly_gan.results import write_csv
-
-QUIET = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update", "--virtual-time-budget=2000"),
-    *("--disable-dev-shm-usage", "--dump-dom"),
-]
-
-
-def dom(page: Path, state: str, profile: Path) -> str:
-    """The page as its script leaves it, with `state` in its address."""
-    browser = shutil.which("chromium")
-    if browser is None:
-        pytest.skip("no chromium: apt install chromium")
-    command = [browser, *QUIET, f"--user-data-dir={profile}", f"{page.as_uri()}#{state}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+from anomaly_gan.results import RunResult, write_csv
 
 
 def test_the_script_filters_dims_and_opens_by_the_address(run: MakeRun, tmp_path: Path) -> None:
@@ -69,16 +55,18 @@ def test_the_page_of_one_run_shows_it_opened_with_its_decisions(run: MakeRun, tm
     write_csv(folder / "held_out.csv", held_out | {"paper": [5.0] * 12})
     write_page(folder)
     found = dom(folder / "report.html", "", tmp_path / "profile")
-    assert 'aria-expanded="true"' in found
     assert re.search("<nav[^>]* hidden", found)
+    assert re.search('<section id="runs"[^>]* hidden', found)
     text = re.sub("<script.*?</script>|<[^>]*>", " ", found, flags=re.DOTALL)
     for words in ("1.25", "1 %", "0.444 % (95 % of such tests: 0 % to 2.67 %)", "50 %", "threshold"):
         assert words in text, words
     assert 'data-class="mean"' not in found  # of one class
-    assert "The least normal held-out images by csi" in text
+    assert "A picture looks defective where its score is above 1.25" in text
+    assert "0.444 % of 225 good test pictures; 50 % of 392 defective test pictures" in text
+    assert "Good ones, held out, with the highest scores: is one of them bad?" in text
     shown = re.findall(r"good/&lt;b&gt;(\d+)&lt;/b&gt;\s*\.png</th><td>([^<]*)</td>", found)
     assert [int(number) for number, _ in shown] == list(range(10))
-    assert [value.replace("&nbsp;", " ") for _, value in shown[:2]] == ["0, p = 0.08333", "-0.5, p = 0.1667"]
+    assert [value.replace("&nbsp;", " ") for _, value in shown[:2]] == ["score 0", "score -0.5"]
 
 
 def test_without_a_filter_all_runs_are_shown(run: MakeRun, tmp_path: Path) -> None:
@@ -109,3 +97,54 @@ def test_clicks_sort_a_table_filter_and_open_runs(run: MakeRun, tmp_path: Path) 
     assert 'data-address="#method=full"' in found
     assert 'data-shown="1"' in found
     assert len(re.findall('<button[^>]*aria-expanded="true"', found)) == 1
+
+
+@pytest.mark.parametrize(("width", "dark"), [(390, True), (390, False), (1280, True)])
+def test_on_a_phone_and_in_the_dark_nothing_of_a_run_is_cut_or_light(
+    run: MakeRun, tmp_path: Path, width: int, dark: bool
+) -> None:
+    calibration = {
+        "score": "csi", "threshold": 1.25, "held_out": 184, "false_positive_rate": 0.01,
+        "false_alarms": {"tested": 225, "rate": 0.00444, "expected_interval": [0, 0.0267]},
+        "found": {"tested": 392, "rate": 0.5},
+    }  # fmt: skip
+    folder = run("only", lift=1, classes=["ball"], calibration=calibration, notes=["long_" * 60])
+    write_csv(folder / "held_out.csv", {"name": ["a_folder/" * 20], "p_value": [1.0], "csi": [0.5]})
+    losses = [{"iteration": i, "train/encode/total": 1.0 / (i + 1)} for i in range(9)]
+    figures.save(figures.losses(losses, "losses"), folder / "figures" / "scores_by_class.png")
+    write_page(folder)
+    found = measured(folder / "report.html", "", tmp_path, width, dark)
+    assert found["ready"] == "yes"
+    assert found["scroll_width"] <= found["width"] == width
+    assert (found["cut"], found["requests"], found["errors"]) == ([], [], [])
+    assert found["figures"] == 1
+    if dark:
+        assert found["paper"] < 0.2
+        assert (found["light"], found["panels"]) == ([], [])
+    else:
+        assert found["paper"] > 0.9
+
+
+def test_the_page_of_a_run_without_a_test_part_does_not_speak_of_auroc(run: MakeRun, tmp_path: Path) -> None:
+    calibration = {
+        "score": "hellinger_all", "threshold": 1.25, "held_out": 184, "false_positive_rate": 0.01,
+        "false_alarms": None, "found": None,
+    }  # fmt: skip
+    folder = run("only", None, classes=["ball"], calibration=calibration, curve=[], auroc_raw_pixels=None)
+    name = "hellinger_all"
+    untested = {"auroc": {name: None}, "auroc_interval": {name: None}, "auroc_parts": {}}
+    untested |= {"primary": name, "auroc_absent_because": "there is no test set"}
+    replace(RunResult.read(folder), **untested).write(folder)
+    write_csv(folder / "held_out.csv", {"name": ["a.png"], "p_value": [1.0], "hellinger_all": [0.5]})
+    write_page(folder)
+    found = dom(folder / "report.html", "", tmp_path / "profile")
+    hidden = '<script.*?</script>|<style.*?</style>|<section id="runs".*?</section>'
+    shown = re.sub(hidden, "", found, flags=re.DOTALL)
+    text = re.sub("<[^>]*>", " ", shown)
+    assert "A picture looks defective where its score is above 1.25" in text
+    assert "At most 1 % of good pictures would be called so" in text
+    assert "a.png" in text
+    assert "AUROC" not in text
+    outside = re.sub("<details.*</details>", "", shown, flags=re.DOTALL)
+    assert "hellinger" not in outside  # a word of the method's own
+    assert "hellinger_all" in shown

@@ -200,7 +200,7 @@
   function histogramChart(run) {
     const { range: [low, high], normal, anomalous } = run.histogram;
     const top = Math.max(...normal, ...anomalous);
-    const at = frame({ width: 330, height: 250, x: [low, high], y: [0, top * 1.05], label: "How the scores of normal and of anomalous test images are spread", xLabel: `score ${run.score}, higher: more anomalous`, yTicks: false });
+    const at = frame({ width: 330, height: 250, x: [low, high], y: [0, top * 1.05], label: "How the scores of normal and of anomalous test images are spread", xLabel: "score, higher: more anomalous", yTicks: false });
     const width = (high - low) / normal.length;
     for (const [shares, colour] of [[normal, "var(--normal)"], [anomalous, "var(--anomalous)"]]) {
       const points = [[low, 0]];
@@ -248,8 +248,8 @@
   const withInterval = ([name, value, interval]) => [value == null ? "—" : percent(value), interval ? ` (${percent(interval[0])} to ${percent(interval[1])})` : ""].join("");
 
   const share = (value) => `${Number((100 * value).toPrecision(3))} %`;
-  function decisions({ score, threshold, held_out, false_positive_rate, false_alarms, found }) {
-    const entries = [[`anomalous: ${score} above`, figure(threshold)], ["false alarms, promised at most", share(false_positive_rate)], ["by so many held-out images", held_out]];
+  function decisions({ threshold, held_out, false_positive_rate, false_alarms, found }) {
+    const entries = [["called anomalous: score above", figure(threshold)], ["false alarms, promised at most", share(false_positive_rate)], ["by so many held-out images", held_out]];
     if (false_alarms) {
       const expected = false_alarms.expected_interval;
       entries.push([`of ${false_alarms.tested} normal test images called anomalous`, share(false_alarms.rate) + (expected ? ` (95 % of such tests: ${share(expected[0])} to ${share(expected[1])})` : "")]);
@@ -258,9 +258,9 @@
     return rows("Decisions", entries);
   }
 
-  const heldOut = ([[, , score], ...images]) =>
-    rows(`The least normal held-out images by ${score}: is one of them bad? (all: held_out.csv)`,
-      images.map(([name, p, value]) => [name, `${figure(Number(value))}, p\u00a0=\u00a0${figure(Number(p))}`]));
+  const heldOut = ([, ...images]) =>
+    rows("Good ones, held out, with the highest scores: is one of them bad? (all: held_out.csv)",
+      images.map(([name, , value]) => [name, `score\u00a0${figure(Number(value))}`]));
 
   function detail(run) {
     const scores = run.scores.map((entry) => [entry[0], withInterval(entry), entry[0] === run.score ? "ranks" : ""]);
@@ -279,34 +279,38 @@
       setTimeout(() => (copy.textContent = "copy"), 1500);
     });
     const pictures = run.pictures.map(([id, name]) => {
-      const image = make("img", { alt: `${name}, ${run.title}`, src: `data:image/webp;base64,${document.getElementById(`picture-${id}`).textContent}` });
+      const image = make("img", { class: "figure", alt: `${name}, ${run.title}`, src: `data:image/webp;base64,${document.getElementById(`picture-${id}`).textContent}` });
       const zoom = make("button", { type: "button", class: "zoom", "aria-label": `${name}: larger or smaller` }, image);
       const whole = make("figure", {}, zoom, make("figcaption", {}, name));
       zoom.addEventListener("click", () => whole.classList.toggle("wide"));
       return whole;
     });
-    const charts = [run.roc.length ? rocChart(run) : null, run.histogram ? histogramChart(run) : null, run.curve.length > 1 ? curveChart(run) : null, Object.keys(run.losses).length ? lossCharts(run) : null];
+    const charts = [run.roc.length ? rocChart(run) : null, run.histogram ? histogramChart(run) : null, run.curve.length > 1 ? curveChart(run) : null];
     const list = (entries) => entries.map(([name, value]) => [name, value]);
+    // What the pictures look like first, then how well they are told apart, then how it was made.
     return make("div", {},
-      make("div", { class: "command" }, make("code", {}, run.command), copy),
       run.notes.length ? make("div", {}, ...run.notes.map((note) => make("p", { class: "remarks" }, `Note: ${note}`))) : null,
-      charts.some(Boolean) ? make("div", { class: "charts" }, ...charts.filter(Boolean)) : null,
-      run.no_auroc ? make("p", { class: "remarks" }, `No AUROC: ${run.no_auroc}.`)
-        : run.no_scores ? make("p", { class: "remarks" }, `No charts of the scores: ${run.no_scores}.`) : null,
       make("div", { class: "columns" },
-        run.calibration ? decisions(run.calibration) : null,
         run.held_out.length ? heldOut(run.held_out) : null,
+        run.calibration && (runs.length > 1 || run.calibration.false_alarms) ? decisions(run.calibration) : null, // else the head says it
         run.no_auroc ? null : rows("AUROC, % (95 % over test images)", scores),
-        run.no_auroc ? null : rows("Parts of the score, alone", run.parts.map((entry) => [entry[0], withInterval(entry), entry[0] === run.score ? "ranks" : ""])),
-        run.localisation ? rows(`Where, beside ${run.localisation.regions} regions of masks, %`, [["pixel AUROC", percent(run.localisation.pixel_auroc)], ["AUPRO", percent(run.localisation.aupro)]]) : null,
-        rows("Synthetic images (real test images)", generator),
-        rows("Images and time", [...list(Object.entries(run.counts)), ...Object.entries(run.seconds).filter(([, value]) => value).map(([name, value]) => [`${name}, s`, figure(value)])])),
+        run.localisation ? rows(`Where, beside ${run.localisation.regions} regions of masks, %`, [["pixel AUROC", percent(run.localisation.pixel_auroc)], ["AUPRO", percent(run.localisation.aupro)]]) : null),
+      charts.some(Boolean) ? make("div", { class: "charts" }, ...charts.filter(Boolean)) : null,
+      !run.no_auroc && run.no_scores ? make("p", { class: "remarks" }, `No charts of the scores: ${run.no_scores}.`) : null,
       pictures.length ? make("div", { class: "pictures" }, ...pictures) : null,
       run.pictures_left_out ? make("p", { class: "remarks" }, `${run.pictures_left_out} pictures are in the run's folder, not on this page.`) : null,
-      make("div", { class: "columns config" },
-        rows("Configuration, where it differs from what its row shares", Object.entries(own)),
-        rows("Where and with what", [["result", run.path], ["machine", run.machine], ...Object.entries(run.versions)])),
-      make("details", { class: "columns config" }, make("summary", {}, `Whole configuration, ${whole.length} settings`), rows("", whole)));
+      make("details", runs.length > 1 ? { open: "" } : {}, make("summary", {}, "Inner parts: command, losses, time, settings"),
+        make("div", { class: "inner" },
+          make("div", { class: "command" }, make("code", {}, run.command), copy),
+          Object.keys(run.losses).length ? make("div", { class: "charts" }, lossCharts(run)) : null,
+          make("div", { class: "columns" },
+            run.no_auroc ? null : rows("Parts of the score, alone: AUROC, %", run.parts.map((entry) => [entry[0], withInterval(entry), entry[0] === run.score ? "ranks" : ""])),
+            rows("Synthetic images (real test images)", generator),
+            rows("Images and time", [...list(Object.entries(run.counts)), ...Object.entries(run.seconds).filter(([, value]) => value).map(([name, value]) => [`${name}, s`, figure(value)])])),
+          make("div", { class: "columns config" },
+            rows("Configuration, where it differs from what its row shares", Object.entries(own)),
+            rows("Where and with what", [["result", run.path], ["score that ranks", run.score], ["machine", run.machine], ...Object.entries(run.versions)])),
+          make("details", {}, make("summary", {}, `Whole configuration, ${whole.length} settings`), make("div", { class: "columns config" }, rows("", whole))))));
   }
 
   function open(row, only) {
@@ -330,6 +334,6 @@
   });
 
   apply();
-  if (runs.length === 1) open(runs[0], true);
+  document.getElementById("only")?.append(detail(data.runs[0]));
   root.dataset.ready = "yes";
 })();
