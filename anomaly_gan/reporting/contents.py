@@ -91,6 +91,11 @@ def points(found: Difference | None) -> str:
     return f"{value} ({low} to {high})"
 
 
+def less(difference: float | None) -> str:
+    """Points by which our figure is above (+) or below (−) a published one."""
+    return ABSENT if difference is None else f"{difference:+.1f}".replace("-", "−")
+
+
 def overall(comparison: Comparison, table: Table) -> str:
     """The difference over classes, and over how many where not all."""
     count = len(comparison.by_class)

@@ -10,6 +10,7 @@ from anomaly_gan.reporting.contents import (
     HOW_A_DIFFERENCE,
     Contents,
     footnotes,
+    less,
     overall,
     percent,
     points,
@@ -17,6 +18,7 @@ from anomaly_gan.reporting.contents import (
     unpaired,
 )
 from anomaly_gan.reporting.differences import Comparison
+from anomaly_gan.reporting.generators import HOW_A_DISTANCE, distances, frechet
 from anomaly_gan.reporting.published import Published
 from anomaly_gan.reporting.tables import MEAN, Table
 
@@ -41,6 +43,7 @@ def markdown(contents: Contents) -> str:
             else []
         )
         parts += [_markdown(text) for text in remarks(table)]
+        parts += _synthetic(table)
         if compared:
             parts += [f"### Differences on {_markdown(table.dataset)}", HOW_A_DIFFERENCE]
             classes = shown_classes(table, compared)
@@ -93,14 +96,6 @@ def long_form(contents: Contents) -> dict[str, list[Any]]:
     return columns
 
 
-def frechet(generator: dict[str, Any] | None) -> tuple[str, float | None]:
-    """Name and value of the distance of synthetic images from real ones."""
-    for name, value in ((generator or {}).get("generated") or {}).items():
-        if name.startswith(("frechet", "fid")):
-            return name, value
-    return "", None
-
-
 def remarks(table: Table) -> list[str]:
     """What stands under a table."""
     missing = [f"Missing: {' | '.join(table.missing)}."] if table.missing else []
@@ -142,15 +137,10 @@ def _lines(
         if row.published:
             ours.append(of(row.published))
         if row.difference:
-            differences = [_signed(row.difference.get(column), escape) for column in table.columns]
+            differences = [escape(less(row.difference.get(column))) for column in table.columns]
             ours.append(["ours − published", *differences])
     theirs = [of(published) for published in table.published]
     return [ours, theirs] if theirs else [ours]
-
-
-def _signed(points: float | None, escape: Callable[[str], str]) -> str:
-    """A difference with its sign."""
-    return escape(ABSENT if points is None else f"{points:+.1f}".replace("-", "−"))
 
 
 def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -175,6 +165,23 @@ def _difference(comparison: Comparison, classes: Sequence[str], table: Table) ->
     """A row of the table of differences."""
     of_classes = [points(comparison.by_class.get(name)) for name in classes]
     return [comparison.label, overall(comparison, table), *of_classes]
+
+
+def _synthetic(table: Table) -> list[str]:
+    """How near synthetic images come to real ones."""
+    found = distances(table)
+    if not found:
+        return []
+    numbers = [
+        [ABSENT if value is None else f"{value:.3g}" for value in (row.value, row.floor, row.published)]
+        for row in found
+    ]
+    rows = [
+        [_markdown(row.label), _markdown(row.network), *of_row, str(row.runs)]
+        for row, of_row in zip(found, numbers, strict=True)
+    ]
+    header = ["", "network", "distance", "floor", "published", "runs"]
+    return [f"### Synthetic images on {_markdown(table.dataset)}", HOW_A_DISTANCE, _grid(header, rows)]
 
 
 def _aside(contents: Contents, escape: Callable[[str], str]) -> str:

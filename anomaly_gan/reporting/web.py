@@ -19,9 +19,9 @@ from anomaly_gan.reporting import wording
 from anomaly_gan.reporting.collect import Run
 from anomaly_gan.reporting.contents import Contents
 from anomaly_gan.reporting.evidence import Evidence, least_normal, losses
+from anomaly_gan.reporting.generators import HOW_A_DISTANCE, distances, frechet
 from anomaly_gan.reporting.only_run import only_run
 from anomaly_gan.reporting.pictures import embed
-from anomaly_gan.reporting.plain import frechet
 from anomaly_gan.reporting.tables import Row, Table
 from anomaly_gan.reporting.template import as_json, asset, environment
 from anomaly_gan.reporting.variants import flat
@@ -75,6 +75,9 @@ def page(contents: Contents) -> str:
             not_promised=wording.NOT_PROMISED,
             how_a_cell=words.HOW_A_CELL,
             how_a_difference=words.HOW_A_DIFFERENCE,
+            how_a_distance=HOW_A_DISTANCE,
+            distances=distances,
+            points=words.less,
             footnotes=words.footnotes,
             shown_classes=words.shown_classes,
             unpaired=words.unpaired,

@@ -13,6 +13,7 @@ from anomaly_gan.data.fashion_mnist import FashionMNIST
 from anomaly_gan.errors import UserError
 from anomaly_gan.reporting.collect import collect
 from anomaly_gan.reporting.contents import contents
+from anomaly_gan.reporting.generators import distances
 from anomaly_gan.reporting.plain import markdown
 from anomaly_gan.reporting.published import FILE, published
 from anomaly_gan.reporting.tables import MEAN, Table, tables
@@ -265,6 +266,24 @@ def test_published_figures_stand_beneath_the_last_row_of_their_method(run: MakeR
     assert rows[place + 1].startswith("published: csi")
     assert rows[rows.index("geom") + 1].startswith("published: geom")
     assert rows[place + 2] == rows[place - 1] == "ours − published"
+
+
+def test_distances_of_synthetic_images_are_means_by_row_and_compare_with_published_fid_alone(
+    run: MakeRun, tmp_path: Path
+) -> None:
+    for method, name in (("csi_g", "fid"), ("full", "frechet_other"), ("csi", None)):
+        for seed, value in enumerate((60.0, 70.0)):
+            made = name and {"generated": {"kid": 0.5, name: value}, "floor": {name: value / 10}}
+            run(f"{method}_{seed}", dataset="cifar10", seed=seed, generator=made, **of_method(method))
+    table = only_table(tmp_path)
+    found = {row.label: row for row in distances(table)}
+    assert set(found) == {"csi_g", "full"}
+    assert (found["csi_g"].value, found["csi_g"].floor, found["csi_g"].runs) == (65, 6.5, 2)
+    assert found["csi_g"].published == 69.5  # the paper, section 3.2
+    assert found["full"].published is None  # of another network than FID's
+    text = markdown(contents(collect([tmp_path]), None, tmp_path))
+    assert "| csi\\_g | fid | 65 | 6.5 | 69.5 | 2 |" in text
+    assert "| full | frechet\\_other | 65 | 6.5 | — | 2 |" in text
 
 
 def test_a_difference_from_published_figures_is_of_what_both_have(run: MakeRun, tmp_path: Path) -> None:
