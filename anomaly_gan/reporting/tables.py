@@ -43,6 +43,11 @@ class Row:
     difference: dict[str, float] = field(default_factory=dict)
     """Ours less the method's published figures, in points, by class and `MEAN`, where there are both."""
 
+    @property
+    def spread(self) -> bool:
+        """Whether any cell says more than a figure: a deviation, or how many classes there are."""
+        return any(cell.sd is not None or cell.classes is not None for cell in self.cells.values())
+
 
 @dataclass
 class Table:
