@@ -17,7 +17,7 @@ from anomaly_gan.checkpoint import Checkpoint
 from anomaly_gan.durable import check_writable, prefix_beside
 from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.export.formats import FORMATS, Outputs, Runner
-from anomaly_gan.export.graph import trace
+from anomaly_gan.export.graph import MAP, SCORE, outputs, trace
 from anomaly_gan.progress import step
 from anomaly_gan.randomness import make_rng
 from anomaly_gan.scoring.base import Scorer
@@ -104,6 +104,7 @@ def metadata(checkpoint: Checkpoint, scorer: Scorer, threshold: Threshold | None
         "resize": data["resize"],
         "bits": data.get("bits", 16),
         "score": scorer.primary,
+        "outputs": outputs(scorer, threshold),
         "threshold": None if threshold is None else threshold.value,
         "false_positive_rate": None if threshold is None else threshold.rate,
         "held_out_scores": None if threshold is None else threshold.held_out.tolist(),
@@ -113,7 +114,7 @@ def metadata(checkpoint: Checkpoint, scorer: Scorer, threshold: Threshold | None
 def largest_difference(
     run: Runner, scorer: Scorer, threshold: Threshold | None, channels: int, image_size: int
 ) -> float:
-    """Between the file's scores and the detector's, as a part of the detector's mean absolute score.
+    """Between the file's scores and maps and the detector's, as a part of the detector's mean absolute ones.
 
     By `PROBES` images, one alone and the others in a batch. What the file makes of its scores, p-values and
     decisions, must be exact.
@@ -124,8 +125,10 @@ def largest_difference(
     probes = probe_images(PROBES, channels, image_size)
     parts = [run(part.numpy()) for part in (probes[:1], probes[1:])]
     found: Outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    expected = scorer.score(to_float(probes)).numpy()
-    difference = float(np.abs(found["score"] - expected).max() / np.abs(expected).mean())
+    expected = {SCORE: scorer.score(to_float(probes))}
+    if scorer.scores_places:
+        expected[MAP] = scorer.maps(to_float(probes))
+    difference = max(_apart(found[name], values.numpy()) for name, values in expected.items())
     if not difference <= TOLERANCE:  # written so that NaN fails too
         raise UserError(
             f"the exported file's scores differ from the detector's by {difference:.1e} of a score's size, "
@@ -139,6 +142,11 @@ def largest_difference(
                 "version of torch or the other format"
             )
     return difference
+
+
+def _apart(found: ndarray, expected: ndarray) -> float:
+    """The largest difference, as a part of the mean absolute value expected."""
+    return float(np.abs(found - expected).max() / np.abs(expected).mean())
 
 
 def _decides(found: Outputs, scores: Float[ndarray, " n"], threshold: Threshold) -> bool:

@@ -15,7 +15,7 @@ from numpy import ndarray
 from torch.export import ExportedProgram
 
 from anomaly_gan.errors import UserError
-from anomaly_gan.export.graph import INPUT, OUTPUTS
+from anomaly_gan.export.graph import INPUT
 
 METADATA = "anomaly_gan"
 """The key under which a file says what it holds, as JSON."""
@@ -24,7 +24,7 @@ LARGEST_ONNX = 2 * 10**9
 """Bytes. An ONNX file is one protobuf message, which ends at 2 GiB."""
 
 Outputs = dict[str, ndarray]
-"""By name, each [B]."""
+"""By name, in the order of the metadata's `outputs`."""
 
 Runner = Callable[[UInt8[ndarray, "batch channels height width"]], Outputs]
 
@@ -111,7 +111,7 @@ class Onnx(Format):
             exported = torch.onnx.export(program, dynamo=True, verbose=False)
         assert exported is not None
         model = exported.model
-        for value, name in zip(model.graph.outputs, OUTPUTS, strict=False):
+        for value, name in zip(model.graph.outputs, metadata["outputs"], strict=True):
             value.name = name
         # It names files of the machine that exported, and is as long as the rest.
         parts: list[Any] = [model, model.graph, *model.graph.all_nodes()]

@@ -1,4 +1,4 @@
-"""A detector as one graph: raw images in; score, p-value and decision out."""
+"""A detector as one graph: raw images in; score, p-value, decision and score map out."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -6,14 +6,21 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
+from anomaly_gan.scoring.base import Scorer
 from anomaly_gan.scoring.calibration import Threshold
 from anomaly_gan.types import RawImages, Scores
 
 INPUT = "images"
 """The graph's one input: uint8 [B, C, H, W], 0..255, of any B from 1 on."""
 
-OUTPUTS = ("score", "p_value", "anomalous")
-"""What comes out, each [B]: float32, float64, bool; the score alone where there is no threshold."""
+SCORE = "score"
+"""Comes out first, float32 [B]."""
+
+DECIDED = ("p_value", "anomalous")
+"""Come out where there is a threshold: float64 [B], bool [B]."""
+
+MAP = "map"
+"""Comes out last, of a method that scores places: float32 [B, H, W]."""
 
 
 class Decider(nn.Module):
@@ -47,20 +54,25 @@ class Graph(nn.Module):
         threshold: of its primary score; None: scores alone come out.
     """
 
-    def __init__(self, scorer: nn.Module, threshold: Threshold | None):
+    def __init__(self, scorer: Scorer, threshold: Threshold | None):
         super().__init__()
         self.scorer = scorer
         self.decider = None if threshold is None else Decider(threshold)
 
     def forward(self, images: RawImages) -> dict[str, Tensor]:
-        """`OUTPUTS`, by name."""
-        score = self.scorer(images)
-        if self.decider is None:
-            return {OUTPUTS[0]: score}
-        return dict(zip(OUTPUTS, (score, *self.decider(score)), strict=True))
+        """What comes out, by name."""
+        maps = self.scorer.raw_maps(images) if self.scorer.scores_places else None
+        score = self.scorer(images) if maps is None else maps.amax(dim=(1, 2))
+        decided = {} if self.decider is None else dict(zip(DECIDED, self.decider(score), strict=True))
+        return {SCORE: score} | decided | ({} if maps is None else {MAP: maps})
 
 
-def trace(scorer: nn.Module, threshold: Threshold | None, channels: int, image_size: int) -> ExportedProgram:
+def outputs(scorer: Scorer, threshold: Threshold | None) -> list[str]:
+    """The names of what comes out, in their order."""
+    return [SCORE, *(DECIDED if threshold is not None else ()), *((MAP,) if scorer.scores_places else ())]
+
+
+def trace(scorer: Scorer, threshold: Threshold | None, channels: int, image_size: int) -> ExportedProgram:
     """The graph of a scorer (`Scorer.forward`) on the CPU, for any size of batch."""
     # Of two images or more: a size of one would be taken for a constant.
     example = torch.zeros(2, channels, image_size, image_size, dtype=torch.uint8)

@@ -105,6 +105,13 @@ class Scorer(nn.Module, ABC):
         """How anomalous each place of each image is, [B, H, W]."""
         raise UserError(f"{type(self).__name__} looks at whole images: it has no score of a place")
 
+    def raw_maps(self, images: RawImages) -> ScoreMaps:
+        """`maps` of uint8 images, as `forward` is `score`: where a scorer scores places, an export traces it.
+
+        The largest score of a map is the image's.
+        """
+        raise UserError(f"{type(self).__name__} looks at whole images: it has no score of a place")
+
     def keep_primary_alone(self) -> None:
         """From now on leave out what the primary score does not need, to be faster and smaller. A hook."""
 

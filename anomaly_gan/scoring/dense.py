@@ -73,7 +73,10 @@ class DenseScorer(Scorer):
         return {self.primary: torch.cat(worst)}
 
     def forward(self, images: RawImages) -> Scores:
-        return self._maps(to_float(images)).amax(dim=(1, 2))
+        return self.raw_maps(images).amax(dim=(1, 2))
+
+    def raw_maps(self, images: RawImages) -> ScoreMaps:
+        return self._maps(to_float(images))
 
     def _maps(self, images: Images) -> ScoreMaps:
         found = self.place_scores(self.place_features(images))[:, None]
