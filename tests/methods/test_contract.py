@@ -188,8 +188,14 @@ def test_an_exported_file_gives_the_detectors_scores_or_says_what_to_do(
     read_again, said = FORMATS[kind].open(file)
     assert said["method"] == detector.method
     expected = scorer.score(to_float(raw)).numpy()
-    found = read_again(raw.numpy())["score"]
-    np.testing.assert_allclose(found, expected, atol=TOLERANCE * np.abs(expected).mean(), rtol=0)
+    found = read_again(raw.numpy())
+    assert list(found) == said["outputs"]
+    np.testing.assert_allclose(found["score"], expected, atol=TOLERANCE * np.abs(expected).mean(), rtol=0)
+    assert ("map" in found) is scorer.scores_places
+    if scorer.scores_places:
+        maps = scorer.maps(to_float(raw)).numpy()
+        np.testing.assert_allclose(found["map"], maps, atol=TOLERANCE * np.abs(maps).mean(), rtol=0)
+        assert np.array_equal(found["map"].max(axis=(1, 2)), found["score"])
 
 
 def test_its_explanation_adds_up_and_is_drawn(
