@@ -1,5 +1,6 @@
 """Image files and PIL images of any kind -> uint8 tensors of one size, for training and prediction alike."""
 
+import io
 import os
 import warnings
 from collections.abc import Callable
@@ -49,13 +50,35 @@ def decode(
     try:
         if os.path.exists(path) and not os.path.isfile(path):  # whoever opens a pipe waits for its other end
             raise UserError("no regular file")
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise UserError(TOO_LARGE)
-            image.load()
-            return to_tensor(image, image_size, channels, resize, bits)
+        return _decoded(path, image_size, channels, resize, bits)
     except Exception as error:  # decoders fed arbitrary bytes raise nearly anything
         raise CorruptImage(f"{path}: not a readable image ({reason(path, error)})") from error
+
+
+def decode_content(
+    content: bytes, image_size: int, channels: int, resize: str, bits: int = 16
+) -> UInt8[Tensor, "{channels} {image_size} {image_size}"]:
+    """What `decode` makes of a file that holds `content`.
+
+    Raises:
+        CorruptImage: as `decode` does.
+    """
+    try:
+        if not content:
+            raise UserError("the file is empty")
+        return _decoded(io.BytesIO(content), image_size, channels, resize, bits)
+    except Exception as error:  # decoders fed arbitrary bytes raise nearly anything
+        raise CorruptImage(f"not a readable image ({reason('', error)})") from error
+
+
+def _decoded(
+    file: str | Path | io.BytesIO, image_size: int, channels: int, resize: str, bits: int
+) -> UInt8[Tensor, "{channels} {image_size} {image_size}"]:
+    with Image.open(file, formats=FORMATS) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise UserError(TOO_LARGE)
+        image.load()
+        return to_tensor(image, image_size, channels, resize, bits)
 
 
 def highest_value(path: Path) -> float:
