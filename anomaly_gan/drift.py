@@ -36,9 +36,9 @@ class SimpleJumper:
     """Bets on ranks that ought to be uniform; its capital is a martingale where they are.
 
     Algorithm 1 of Vovk et al. (2021). Three gamblers bet that ranks are small, that they are uniform, and
-    that they are large (they multiply their capital by 1 + e (rank - 1/2) with e = -1, 0, 1); before each bet,
-    the share JUMP of all capital is dealt out evenly, so that a change in the middle of the stream is found,
-    too. Own code: it is six lines, and packages that have it (nonconform) bring detectors of their own.
+    that they are large (they multiply their capital by 1 + e (rank - 1/2) with e = -1, 0, 1); before each
+    bet, the share JUMP of all capital is dealt out evenly, so that a change in the middle of the stream is
+    found, too. Own code: it is six lines, and what has them (nonconform) brings detectors of its own.
     """
 
     def __init__(self) -> None:
@@ -61,13 +61,14 @@ class DriftTest:
     It costs 8 bytes of memory an image, and microseconds: each score is put in its place in a sorted array.
 
     Examples:
+        >>> import numpy as np
         >>> from anomaly_gan.drift import DriftTest
         >>> test = DriftTest(held_out=[0.1, 0.2, 0.3, 0.4], alpha=0.05)
         >>> for score in [0.25, 0.15, 0.35]:
         ...     rank = test.add(score)
         >>> 0 <= rank <= 1, test.alarmed
         (True, False)
-        >>> for score in range(1, 100):    # and now each is higher than all before
+        >>> for score in np.arange(1.0, 100.0):    # and now each is higher than all before
         ...     rank = test.add(score)
         >>> test.alarmed
         True
@@ -81,7 +82,7 @@ class DriftTest:
         UserError: `alpha` is no such number.
     """
 
-    def __init__(self, held_out: Sequence[float] | ndarray, alpha: float, seed: int = 0):
+    def __init__(self, held_out: Sequence[float] | ndarray, alpha: Any, seed: int = 0):
         self.alpha = check_alpha(alpha)
         self.count = 0
         """Images of the stream so far."""

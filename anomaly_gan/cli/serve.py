@@ -7,8 +7,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from anomaly_gan.allocator import keep_memory
-from anomaly_gan.cli.complaints import complain, complain_of_files
-from anomaly_gan.cli.watch import alarm, open_stream, output_file
+from anomaly_gan.cli.complaints import complain_of_files
+from anomaly_gan.cli.watch import alarm, opened_stream, output_file, tell_of_before
 from anomaly_gan.errors import UserError
 from anomaly_gan.inference import check_batch_size
 
@@ -32,13 +32,11 @@ def main(config: DictConfig, folder: Path) -> int:
         raise UserError(f"port={port}: give a whole number from 1 to 65535; 0: any that is free")
     limits = Limits(**plain["limits"])
     output = None if plain["output"] is None else output_file(str(plain["output"]))
-    stream = open_stream(plain, output)
-    if stream.test.alarmed:
-        complain(stream.alarm())
-        complain("restart=true begins a new test")
     failures: list[OSError] = []
-    service = Service(
-        stream, limits, plain["batch_size"], lambda: alarm(stream, plain["on_alarm"]), failures.append
-    )
-    run(service, str(plain["host"]), port)
+    with opened_stream(plain, output) as stream:
+        tell_of_before(stream, plain["on_alarm"])
+        service = Service(
+            stream, limits, plain["batch_size"], lambda: alarm(stream, plain["on_alarm"]), failures.append
+        )
+        run(service, str(plain["host"]), port)
     return complain_of_files(failures[0], "serve")

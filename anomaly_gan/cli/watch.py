@@ -3,7 +3,8 @@
 import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +39,16 @@ def main(config: DictConfig, folder: Path) -> int:
         raise UserError(f"inputs={inputs}: no such folder; a single file is for anomaly-gan predict")
     interval, patience = (check_seconds(plain, name) for name in ("interval", "patience"))
     check_batch_size(plain["batch_size"])
-    stream = open_stream(plain, output_file(str(plain["output"])))
-    assert stream.journal is not None
-    arrivals = Arrivals(inputs, patience, stream.done)
-    print(f"watching {inputs}; rows: {stream.journal.path}, {len(stream.done)} from before", flush=True)
-    if stream.test.alarmed:
-        alarm(stream, plain["on_alarm"])
-        complain("restart=true begins a new test")
-    try:
-        return watch(stream, arrivals, interval, plain)
-    except Stopped as stopped:
-        raise Stopped(stopped.number, "; the same command goes on with what has arrived since") from None
-    finally:
-        release()
-        stream.journal.close()
+    with opened_stream(plain, output_file(str(plain["output"]))) as stream:
+        arrivals = Arrivals(inputs, patience, stream.done)
+        print(f"watching {inputs}; {len(stream.done)} rows from before", flush=True)
+        tell_of_before(stream, plain["on_alarm"])
+        try:
+            return watch(stream, arrivals, interval, plain)
+        except Stopped as stopped:
+            raise Stopped(stopped.number, "; the same command goes on with what has arrived since") from None
+        finally:
+            release()
 
 
 def watch(stream: Stream, arrivals: Arrivals, interval: float, settings: dict[str, Any]) -> int:
@@ -129,14 +126,22 @@ def alarm(stream: Stream, command: str | None) -> None:
             complain(f"on_alarm: exit code {done.returncode} of {command}")
 
 
-def open_stream(plain: dict[str, Any], journal: Path | None) -> Stream:
-    """The stream of a command's settings, with the detector; rows are kept in `journal`."""
+def tell_of_before(stream: Stream, command: str | None) -> None:
+    """Say that the pictures had changed already; `command` may not have been told before a kill."""
+    if stream.test.alarmed:
+        alarm(stream, command)
+        complain("restart=true begins a new test")
+
+
+@contextmanager
+def opened_stream(plain: dict[str, Any], path: Path | None) -> Iterator[Stream]:
+    """The stream of a command's settings, with the detector; rows are kept in the file at `path`."""
     rate = plain["threshold"]["false_positive_rate"]
     detector = Detector.load(
         plain["checkpoint"], choose(plain["device"]), None if rate is None else check_rate(rate)
     )
-    kept = None if journal is None else Journal(journal)
-    return Stream(detector, plain["alpha"], kept, plain["restart"])
+    with nullcontext() if path is None else closing(Journal(path)) as journal:
+        yield Stream(detector, plain["alpha"], journal, plain["restart"])
 
 
 def output_file(given: str) -> Path:

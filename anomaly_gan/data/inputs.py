@@ -16,9 +16,8 @@ from anomaly_gan.data.decode import CorruptImage, decode, decode_content, reason
 from anomaly_gan.errors import UserError
 
 OneImage = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Tensor
-"""A path, what a file holds (bytes), a PIL image, a numpy array [H, W] or [H, W, C], or a torch tensor [C, H, W];
-C = 1, 3 or 4 (alpha).
-Arrays and tensors hold uint8, or floats in [0, 1]."""
+"""A path, what a file holds (bytes), a PIL image, a numpy array [H, W] or [H, W, C], or a torch tensor
+[C, H, W]; C = 1, 3 or 4 (alpha). Arrays and tensors hold uint8, or floats in [0, 1]."""
 
 ManyImages = OneImage | Iterable[Any]
 """One image, a batch of them as an array [N, H, W, C] or a tensor [N, C, H, W], or any sequence of these,
@@ -29,7 +28,8 @@ Read = UInt8[Tensor, "channels height width"] | CorruptImage
 
 ACCEPTED = (
     "accepted: paths, contents of files (bytes), PIL images, numpy arrays [H, W], [H, W, C] or [N, H, W, C], "
-    "torch tensors [C, H, W] or [N, C, H, W], of uint8 or of floats in [0, 1], C = 1, 3 or 4, and sequences of these"
+    "torch tensors [C, H, W] or [N, C, H, W], of uint8 or of floats in [0, 1], C = 1, 3 or 4, and sequences "
+    "of these"
 )
 
 PIL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}

@@ -23,7 +23,8 @@ def laid_out(images: ManyImages, place: Path, bits: int = 16) -> Path:
 
     Files that were given by path become links, contents of files become files; every other image is a PNG
     file of its pixels, from which a detector reads what it would read from the image itself, to the bit. The
-    same images in the same order give the same folder, so that `resume=auto` finds the training that they were for.
+    same images in the same order give the same folder, so that `resume=auto` finds the training that they
+    were for.
 
     Args:
         images: the path of a folder, or any images (`inputs.ManyImages`).

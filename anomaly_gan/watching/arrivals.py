@@ -1,8 +1,8 @@
 """New pictures in a folder, each once it is whole.
 
-By looking again and again. The system can tell of new files (inotify), but not of what other machines write on
-a shared disk, not all of it in a burst, and nothing of what came while nobody watched: looking is needed in
-any case, and is enough.
+By looking again and again. The system can tell of new files (inotify), but not of what other machines write
+on a shared disk, not all of it in a burst, and nothing of what came while nobody watched: looking is needed
+in any case, and is enough.
 """
 
 import hashlib

@@ -41,9 +41,7 @@ class Stream:
         done: keys of the arrivals that the journal had rows of.
     """
 
-    def __init__(
-        self, detector: Detector, alpha: float, journal: Journal | None = None, restart: bool = False
-    ):
+    def __init__(self, detector: Detector, alpha: Any, journal: Journal | None = None, restart: bool = False):
         if detector.threshold is None:
             raise UserError(f"nothing to compare with: the detector has {NO_CALIBRATION}")
         self.detector, self.journal = detector, journal

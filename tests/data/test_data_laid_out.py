@@ -40,6 +40,7 @@ def images(tmp_path: Path) -> list[Any]:
     palette.info["transparency"] = 0
     return [
         png,
+        png.read_bytes(),
         str(turned(tmp_path / "turned.jpeg")),
         Image.open(turned(tmp_path / "again.jpg")),
         Image.open(tiff),
