@@ -38,7 +38,7 @@ class SimpleJumper:
     Algorithm 1 of Vovk et al. (2021). Three gamblers bet that ranks are small, that they are uniform, and
     that they are large (they multiply their capital by 1 + e (rank - 1/2) with e = -1, 0, 1); before each
     bet, the share JUMP of all capital is dealt out evenly, so that a change in the middle of the stream is
-    found, too. Own code: it is six lines, and what has them (nonconform) brings detectors of its own.
+    found, too. Own code: it is six lines, and the package nonconform, which has them, needs Python 3.12.
     """
 
     def __init__(self) -> None:

@@ -11,6 +11,7 @@ connection each, and share the processor with the service. A request is one pict
 import argparse
 import http.client
 import json
+import os
 import random
 import re
 import signal
@@ -26,6 +27,9 @@ from contextlib import contextmanager
 from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
+
+# As the command does, before torch is loaded: threads that wait sleep.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from common import rounded, seconds, write
