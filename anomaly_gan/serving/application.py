@@ -202,5 +202,5 @@ def _is_form(request: Request) -> bool:
 
 
 def _told(row: Row) -> dict[str, Any]:
-    """What is answered of a picture: `size` and where rows are kept concern the service alone."""
+    """What is answered of a picture."""
     return {name: row[name] for name in ("file", "score", "p_value", "decision", "error", "rank", "alarm")}

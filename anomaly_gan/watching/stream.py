@@ -87,7 +87,8 @@ class Stream:
         """The median p-value of the last RECENT images: about 1/2 without a change, near 0 where scores are
         higher than those of the held-out images; 1/2 before the first.
         """
-        return float(np.median(self._recent)) if self._recent else 0.5
+        recent = list(self._recent)  # at once, for another thread may add to it
+        return float(np.median(recent)) if recent else 0.5
 
     def _begin(self, number: int) -> None:
         self.number = number
