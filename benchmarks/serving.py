@@ -268,7 +268,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of images")
     parser.add_argument("--requests", type=int, default=1000, help="a round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--malformed", type=int, default=500)
     parser.add_argument("--ends", type=int, default=5)
     parser.add_argument("--json", type=Path)

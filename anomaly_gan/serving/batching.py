@@ -10,14 +10,20 @@ Score = Callable[[Sequence[Any]], Sequence[Any]]
 """What is made of each of a batch, in order; called in one thread, a batch at a time."""
 
 
+PAUSE = 0.004
+"""Seconds without a new item after which a batch is scored that is not full."""
+
+
 class TooManyError(Exception):
     """More wait already than may; try again later."""
 
 
 class Batches:
-    """Scores what waits, as many at a time as have come while the batch before was scored.
+    """Scores what waits, once a batch is full or nothing more has come for PAUSE.
 
-    So a single request is not kept waiting for others, and many together get the rate of a large batch.
+    So a single request waits no longer than that for others, and many together get the rate of a large
+    batch: without the pause, the first of those who have just been answered and ask again would be scored
+    alone.
 
     Args:
         score: what is done with a batch.
@@ -54,6 +60,7 @@ class Batches:
         with ThreadPoolExecutor(1, thread_name_prefix="score") as thread:
             while True:
                 await self._filled.wait()
+                await self._gather()
                 batch = self._next()
                 try:
                     found = await loop.run_in_executor(thread, self.score, [item for item, _ in batch])
@@ -65,6 +72,12 @@ class Batches:
                 for (_, future), result in zip(batch, found, strict=True):
                     if not future.done():  # whoever asked may have gone
                         future.set_result(result)
+
+    async def _gather(self) -> None:
+        before = 0
+        while before < len(self._waiting) < self.batch_size:
+            before = len(self._waiting)
+            await asyncio.sleep(PAUSE)
 
     def _next(self) -> list[tuple[Any, "asyncio.Future[Any]"]]:
         batch: list[tuple[Any, asyncio.Future[Any]]] = []

@@ -47,7 +47,7 @@ def test_each_picture_has_one_row_and_the_same_command_goes_on(
     assert Counter(row["file"] for row in found) == Counter([*(f"{i}.png" for i in range(5)), "broken.png"])
     again = command(*words)
     assert again.code == 0
-    assert "6 from before" in again.out
+    assert "6 rows from before" in again.out
     assert rows(tmp_path / "watched.jsonl") == found
     picture(tmp_path / "camera" / "in" / "new.png", 7)
     picture(tmp_path / "camera" / "0.png", 8)  # written anew
