@@ -25,7 +25,7 @@ def main(config: DictConfig, folder: Path) -> int:
     from anomaly_gan.serving.application import Limits, Service
     from anomaly_gan.serving.server import run
 
-    keep_memory()
+    keep_memory(of_all_threads=True)
     check_batch_size(plain["batch_size"])
     port = plain["port"]
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
