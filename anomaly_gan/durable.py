@@ -44,7 +44,7 @@ def replacing(path: Path, before: Path | None = None) -> Iterator[BinaryIO]:
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
                 raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         if error.strerror is None:  # not from the file system
             raise
@@ -90,7 +90,8 @@ def remove_partial(folder: Path) -> None:
         left.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names of the files in `folder` reach the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -48,12 +48,13 @@ class Prediction:
 class Detector(Estimator):
     """Learns what is normal from images and scores others, in the manner of scikit-learn's outlier detectors.
 
-    Wherever images are asked for, these will do, alone or in any sequence, mixed: paths of files; PIL
-    images; numpy arrays [H, W], [H, W, C] or [N, H, W, C]; torch tensors [C, H, W] or [N, C, H, W]. Arrays
-    and tensors hold uint8, or floats in [0, 1] (rounded to 8 bits); C is 1, 3, or 4 with alpha. Every one
-    goes the way of a file: any size and mode becomes the detector's, and the array of a file's pixels gets
-    the file's score, to the bit. An iterator may yield the same array or PIL image again with other pixels:
-    each is read in the moment it is drawn. Only paths are read ahead, by threads.
+    Wherever images are asked for, these will do, alone or in any sequence, mixed: paths of files; what a file
+    holds, as bytes; PIL images; numpy arrays [H, W], [H, W, C] or [N, H, W, C]; torch tensors [C, H, W] or
+    [N, C, H, W]. Arrays and tensors hold uint8, or floats in [0, 1] (rounded to 8 bits); C is 1, 3, or 4 with
+    alpha. Every one goes the way of a file: any size and mode becomes the detector's, and the array of a
+    file's pixels gets the file's score, to the bit. An iterator may yield the same array or PIL image again
+    with other pixels: each is read in the moment it is drawn. Only paths and bytes are read ahead, by
+    threads.
 
     Several threads may use one detector at once, and get what one would. A process that was forked after
     torch had worked with several threads waits forever: start processes by "spawn" or "forkserver", or call

@@ -91,12 +91,16 @@ ARROWS: dict[str, set[str]] = {
     "estimator": {"checkpoint", "data", "errors", "own_process", "precision", "results", "scoring"},
     "inference": {"checkpoint", "data", "errors", "estimator", "explanation", "scoring", "transforms"},
     "together": {"errors", "inference", "scoring"},
+    "drift": {"errors"},
+    "watching": {"checkpoint", "data", "drift", "durable", "errors", "inference", "scoring"},
+    "serving": {"errors", "lifetime", "watching"},
     "demo": {"errors", "explanation", "inference", "reporting"},
     # The commands may use all of it.
     "cli": {"allocator", "build", "callbacks", "checkpoint", "config", "data", "demo", "device"}
     | {"distributed", "durable", "errors", "export", "inference", "launch", "lifetime", "loggers"}
     | {"methods", "metrics", "names", "outside", "own_process", "precision", "progress", "reporting"}
-    | {"results", "runs", "scoring", "strategies", "terminal", "together", "training", "transforms"},
+    | {"results", "runs", "scoring", "serving", "strategies", "terminal", "together", "training"}
+    | {"transforms", "watching"},
     "__main__": {"cli"},
 }  # fmt: skip
 """Each part (sub-package or module) with those that it may import, all of which stand before it."""

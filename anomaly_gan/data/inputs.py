@@ -12,12 +12,12 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from anomaly_gan.data.decode import CorruptImage, decode, reason, to_tensor
+from anomaly_gan.data.decode import CorruptImage, decode, decode_content, reason, to_tensor
 from anomaly_gan.errors import UserError
 
-OneImage = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
-"""A path, a PIL image, a numpy array [H, W] or [H, W, C], or a torch tensor [C, H, W]; C = 1, 3 or 4 (alpha).
-Arrays and tensors hold uint8, or floats in [0, 1]."""
+OneImage = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Tensor
+"""A path, what a file holds (bytes), a PIL image, a numpy array [H, W] or [H, W, C], or a torch tensor
+[C, H, W]; C = 1, 3 or 4 (alpha). Arrays and tensors hold uint8, or floats in [0, 1]."""
 
 ManyImages = OneImage | Iterable[Any]
 """One image, a batch of them as an array [N, H, W, C] or a tensor [N, C, H, W], or any sequence of these,
@@ -27,8 +27,9 @@ Read = UInt8[Tensor, "channels height width"] | CorruptImage
 """An image as the detector sees it, or why it could not be read."""
 
 ACCEPTED = (
-    "accepted: paths, PIL images, numpy arrays [H, W], [H, W, C] or [N, H, W, C], torch tensors [C, H, W] or "
-    "[N, C, H, W], of uint8 or of floats in [0, 1], C = 1, 3 or 4, and sequences of these"
+    "accepted: paths, contents of files (bytes), PIL images, numpy arrays [H, W], [H, W, C] or [N, H, W, C], "
+    "torch tensors [C, H, W] or [N, C, H, W], of uint8 or of floats in [0, 1], C = 1, 3 or 4, and sequences "
+    "of these"
 )
 
 PIL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -44,7 +45,7 @@ def separate(images: Any) -> Iterator[OneImage]:
     Raises:
         UserError: something that is no image, or an array whose shape fits none.
     """
-    if isinstance(images, str | os.PathLike | Image.Image):
+    if isinstance(images, str | os.PathLike | bytes | Image.Image):
         yield images
     elif isinstance(images, np.ndarray) and images.dtype.kind in "UO" and images.ndim == 1:
         for image in images.tolist():
@@ -57,7 +58,7 @@ def separate(images: Any) -> Iterator[OneImage]:
             yield images
         else:
             raise UserError(f"{_said(images)} is no image; {ACCEPTED}")
-    elif isinstance(images, Iterable) and not isinstance(images, bytes | dict):
+    elif isinstance(images, Iterable) and not isinstance(images, dict):
         for image in images:
             yield from separate(image)
     else:
@@ -72,11 +73,13 @@ def read(
     The array of a file's pixels gives what the file gives, to the bit. Floats are rounded to 8 bits.
 
     Raises:
-        CorruptImage: a file cannot be read, or a PIL image that was opened from one.
+        CorruptImage: a file or its content cannot be read, or a PIL image that was opened from one.
         UserError: shape, type or range of an array is none of an image.
     """
     if isinstance(image, str | os.PathLike):
         return decode(os.fspath(image), image_size, channels, resize, bits)
+    if isinstance(image, bytes):
+        return decode_content(image, image_size, channels, resize, bits)
     if isinstance(image, np.ndarray | Tensor):
         return to_tensor(to_pil(image), image_size, channels, resize)
     try:
@@ -122,9 +125,9 @@ def to_pil(image: np.ndarray | Tensor) -> Image.Image:
 def read_batches(images: ManyImages, batch_size: int, **form: Any) -> Iterator[list[tuple[Any, Read]]]:
     """Batches of (path, what `read` makes of it); something else stands where an image has no path.
 
-    Paths are read ahead by threads. Every other image is read in the moment it is drawn, for who yields
-    images may fill the same array or PIL image anew for the next one, or close its file: what is read later,
-    or in another thread, has other pixels.
+    Paths and contents of files are read ahead by threads. Every other image is read in the moment it is
+    drawn, for who yields images may fill the same array or PIL image anew for the next one, or close its
+    file: what is read later, or in another thread, has other pixels.
 
     Args:
         images: any.
@@ -141,8 +144,11 @@ def read_batches(images: ManyImages, batch_size: int, **form: Any) -> Iterator[l
         except CorruptImage as corrupt:
             return corrupt
 
-    drawn = (image if is_path(image) else try_read(image) for image in separate(images))
-    return read_ahead(drawn, lambda image: try_read(image) if is_path(image) else image, batch_size)
+    def is_file(image: Any) -> bool:
+        return is_path(image) or isinstance(image, bytes)
+
+    drawn = (image if is_file(image) else try_read(image) for image in separate(images))
+    return read_ahead(drawn, lambda image: try_read(image) if is_file(image) else image, batch_size)
 
 
 def _said(image: np.ndarray | Tensor) -> str:

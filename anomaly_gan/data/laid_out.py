@@ -21,9 +21,10 @@ NAME = "images"
 def laid_out(images: ManyImages, place: Path, bits: int = 16) -> Path:
     """The folder of `images`: the one that they are, or a new one in `place`.
 
-    Files that were given by path become links; every other image is a PNG file of its pixels, from which a
-    detector reads what it would read from the image itself, to the bit. The same images in the same order
-    give the same folder, so that `resume=auto` finds the training that they were for.
+    Files that were given by path become links, contents of files become files; every other image is a PNG
+    file of its pixels, from which a detector reads what it would read from the image itself, to the bit. The
+    same images in the same order give the same folder, so that `resume=auto` finds the training that they
+    were for.
 
     Args:
         images: the path of a folder, or any images (`inputs.ManyImages`).
@@ -69,6 +70,9 @@ def _put(image: Any, folder: Path, index: int, bits: int) -> bytes:
         name = end_in_bytes(path.stem, LONGEST - len(os.fsencode(f"{start}_{suffix}")))
         (folder / f"{start}_{name}{suffix}").symlink_to(path)
         return b"path" + os.fsencode(path) + b"\0"
+    if isinstance(image, bytes):  # read by what it holds, whatever its name
+        (folder / f"{start}.png").write_bytes(image)
+        return b"content" + hashlib.sha256(image).digest()
     pixels = eight_bit(image if isinstance(image, Image.Image) else to_pil(image), bits)
     pixels.save(folder / f"{start}.png", compress_level=1)
     return f"{pixels.mode}{pixels.size}".encode() + pixels.tobytes()

@@ -34,6 +34,9 @@ PYTHON = {
 FETCHED = ("cifar", "imagenet", "fashion_mnist", "table1", "ablation_")
 """Data sets and experiments whose images are not here."""
 
+SERVING = ("demo", "serve")
+"""Commands that end when they are told to."""
+
 TOLD = {str(command): command for page in PAGES if name(page) not in OWN_TEST for command in commands(page)}
 """Every command once, by its words."""
 
@@ -65,7 +68,10 @@ def shortened(command: Command) -> tuple[str, ...]:
 RUN = {
     shortened(command)
     for command in told("anomaly-gan")
-    if command.in_block and command.words[1] != "demo" and not is_fetched(command) and not is_table(command)
+    if command.in_block
+    and command.words[1] not in SERVING
+    and not is_fetched(command)
+    and not is_table(command)
 }
 
 
@@ -128,7 +134,7 @@ def test_a_command_of_the_documentation_runs(command, words: tuple[str, ...]) ->
     assert outcome.code == 0, outcome.err
 
 
-@pytest.mark.parametrize("told", told("anomaly-gan", "demo"), ids=str)
+@pytest.mark.parametrize("told", [it for kind in SERVING for it in told("anomaly-gan", kind)], ids=str)
 def test_a_command_that_serves_is_composed(command, told: Command) -> None:
     assert command(*told.words[1:], "--cfg", "job").code == 0
 

@@ -38,8 +38,9 @@ def test_an_array_of_a_file_gives_what_the_file_gives(
     planes = array[:, :, None] if array.ndim == 2 else array
     tensor = torch.from_numpy(planes).permute(2, 0, 1)
     for image in (
-        str(path), path, Image.open(path), array, planes, array / 255, (array / 255).astype(np.float32),
-        tensor, tensor / 255, (tensor.double() / 255).requires_grad_(), array[:, ::-1][:, ::-1],
+        str(path), path, path.read_bytes(), Image.open(path), array, planes, array / 255,
+        (array / 255).astype(np.float32), tensor, tensor / 255,
+        (tensor.double() / 255).requires_grad_(), array[:, ::-1][:, ::-1],
     ):  # fmt: skip
         assert torch.equal(read(image, **form), expected)
 
@@ -76,9 +77,8 @@ def test_batches_and_sequences_come_apart_in_order(tmp_path: Path) -> None:
         (torch.zeros(5, 5, 3), ["[5, 5, 3]"]),
         (torch.zeros(1, 5, 5, dtype=torch.int32), ["int32"]),
         (torch.full((1, 5, 5), 2.0), ["from 2 to 2"]),
-        (3, ["type int", "paths, PIL images"]),
+        (3, ["type int", "paths, contents of files"]),
         (None, ["type NoneType"]),
-        (b"bytes", ["type bytes"]),
         ({"image": 1}, ["type dict"]),
         (np.zeros((1, 1, 5, 5, 3), np.uint8), ["[1, 1, 5, 5, 3]"]),
     ],
@@ -89,6 +89,12 @@ def test_what_is_no_image_is_refused_with_what_it_is_and_what_is_accepted(image,
             [read(one, **FORM) for one in separate(given_as)]
         assert all(word in str(refused.value) for word in [*words, "accepted: "]), refused.value
         assert "\n" not in str(refused.value)
+
+
+def test_content_that_is_no_image_is_told_apart_from_a_file(tmp_path: Path) -> None:
+    for content, why in ((b"", "the file is empty"), (b"bytes", "neither JPEG")):
+        with pytest.raises(CorruptImage, match=f"^not a readable image .*{why}"):
+            read(content, **FORM)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def images(tmp_path: Path) -> Iterator[list[Any]]:
     deep = Image.open(tiff)
     yield [
         png,
+        png.read_bytes(),
         str(turned(tmp_path / "turned.jpeg")),
         upside_down,
         deep,
