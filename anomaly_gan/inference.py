@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ class Prediction:
     """Why the file could not be read."""
     adjusted_p_value: float | None = None
     """Of images judged together (`together.judged_together`), in (0, 1]; None where each is judged alone."""
+    map: Float[ndarray, "height width"] | None = field(default=None, compare=False, repr=False)
+    """The score of each place, at the size that the detector sees; None where it was not asked for."""
 
 
 class Detector(Estimator):
@@ -159,7 +162,7 @@ class Detector(Estimator):
         """
         return self.fit(images).predict(images)
 
-    def examine(self, images: ManyImages, batch_size: int = 256) -> Iterator[Prediction]:
+    def examine(self, images: ManyImages, batch_size: int = 256, maps: bool = False) -> Iterator[Prediction]:
         """All that can be said of each image, in order, as it is known; a file that cannot be read says so
         itself.
 
@@ -169,20 +172,25 @@ class Detector(Estimator):
         Args:
             images: see the class; an iterator is drawn from as images are needed.
             batch_size: images scored at a time.
+            maps: whether predictions have a map, too; scoring then takes twice as long.
 
         Raises:
-            UserError: something other than a file cannot be taken for an image.
+            UserError: something other than a file cannot be taken for an image; or maps are asked for of a
+                method that looks at whole images.
         """
+        if maps and not self.scorer.scores_places:
+            raise UserError("maps=True: this method looks at whole images; explain() says where it looks")
         index = 0
         for batch in self._batches(images, batch_size):
             tensors = [image for _, image in batch if isinstance(image, Tensor)]
-            rows = iter(self._examined(tensors))
+            rows = self._examined(tensors)
+            shown = self._maps(tensors) if maps else repeat(None)
             for given, image in batch:
                 path = Path(given) if is_path(given) else None
                 if isinstance(image, CorruptImage):
                     yield Prediction(index, path, {}, None, None, None, str(image))
                 else:
-                    yield Prediction(index, path, *next(rows))
+                    yield Prediction(index, path, *next(rows), map=next(shown))
                 index += 1
 
     def explain(self, image: OneImage, neighbours: int = 5) -> Explanation:
@@ -214,7 +222,7 @@ class Detector(Estimator):
             UserError: the image cannot be read, or the method looks at whole images (explain() is for all).
         """
         _, pixels = self._one(image, "score_map")
-        return self.scorer.maps(to_float(pixels))[0].cpu().numpy().astype(np.float64)
+        return next(self._maps([*pixels]))
 
     def _one(self, image: OneImage, asked: str) -> tuple[Any, Tensor]:
         """What was given as a single image, and its pixels, [1, C, H, W]."""
@@ -250,6 +258,12 @@ class Detector(Estimator):
             name: values.cpu().numpy().astype(np.float64)
             for name, values in self.scorer.scores(batch).items()
         }
+
+    def _maps(self, images: list[Tensor]) -> Iterator[Float[ndarray, "height width"]]:
+        """The score of each place of each image."""
+        if images:
+            found = self.scorer.maps(to_float(torch.stack(images).to(self.device)))
+            yield from found.cpu().numpy().astype(np.float64)
 
     def _needed_threshold(self) -> Threshold:
         if self.threshold is None:

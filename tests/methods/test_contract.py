@@ -237,11 +237,16 @@ def test_the_score_of_an_image_is_that_of_its_worst_place_or_there_are_none(
     if not detector.scorer.scores_places:
         with pytest.raises(UserError, match="looks at whole images"):
             detector.score_map(image)
+        with pytest.raises(UserError, match=r"maps=True: .* explain\(\)"):
+            next(detector.examine([image], maps=True))
         return
     found = detector.score_map(image)
     assert found.shape == image.shape[:2]
     assert found.max() == pytest.approx(detector.score([image])[0], rel=1e-5)
     assert detector.explain(image).heat_of == "places"
+    (prediction,) = detector.examine([image], maps=True)
+    assert np.array_equal(prediction.map, found)
+    assert next(detector.examine([image])).map is None
 
 
 def test_a_training_that_is_resumed_anywhere_ends_as_the_uninterrupted_one(
