@@ -98,7 +98,9 @@ def train(name: str, length: str) -> dict:
     }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * ("full" in name)) for name in COMMANDS]
+)
 def test_a_short_training_finds_what_was_recorded(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ def run(page: Path) -> dict:
     return names
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folders")
 def test_the_examples_of_one_s_own_images_run(capsys: pytest.CaptureFixture[str]) -> None:
     names = run(DOCS / "own_images.md")

@@ -163,6 +163,7 @@ def test_a_program_that_is_ended_takes_its_training_along_which_keeps_what_it_ha
     assert read(run / "checkpoints" / "last.ckpt")["hyper_parameters"]["method"]["name"] == "csi"
 
 
+@pytest.mark.slow
 def test_the_example_of_its_documentation_runs(tmp_path: Path) -> None:
     (test,) = doctest.DocTestFinder().find(own_process.train, "train", extraglobs={"runs": tmp_path})
     assert doctest.DocTestRunner().run(test).failed == 0

@@ -16,6 +16,7 @@ def _two_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto, "_methods", lambda: ["raw_pixels", "csi"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_two_methods")
 def test_the_method_is_taken_that_ranks_best_what_is_asked_for_and_runs_are_found_again(
     command, tmp_path: Path
@@ -51,7 +52,11 @@ def test_the_method_is_taken_that_ranks_best_what_is_asked_for_and_runs_are_foun
         (("choose_by=luck",), "choose_by=luck: valid: normal, test"),
         (("-m", "seed=0,1"), "-m: method=auto trains several methods on one data set; leave it out"),
         (("ablation=csi",), "ablation=csi: method=auto trains several methods"),
-        (("data=folder", "data.root=nowhere"), "method=auto: no method could be trained"),
+        pytest.param(
+            ("data=folder", "data.root=nowhere"),
+            "method=auto: no method could be trained",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 @pytest.mark.usefixtures("_two_methods")

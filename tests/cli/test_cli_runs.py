@@ -265,6 +265,7 @@ def test_normal_images_alone_train_a_detector_without_auroc(command, tmp_path: P
     assert again.code == 0, again.err
 
 
+@pytest.mark.slow
 def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
     command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -190,6 +190,7 @@ def test_a_divided_gpu_is_as_many_as_its_parts(monkeypatch: pytest.MonkeyPatch, 
     assert gpus() == [*parts, "1"]
 
 
+@pytest.mark.slow
 def test_a_run_is_named_after_all_of_its_configuration(command, tmp_path: Path) -> None:
     for settings in ((), ("optimizer.learning_rate=0.001",), ("logger=tensorboard",)):
         outcome = command("train", *TINY, "resume=auto", *settings)
