@@ -79,12 +79,26 @@ class DenseScorer(Scorer):
         return self._maps(to_float(images))
 
     def _maps(self, images: Images) -> ScoreMaps:
-        found = self.place_scores(self.place_features(images))[:, None]
-        found = F.interpolate(found, size=images.shape[2:], mode="bilinear", align_corners=False)
-        radius = len(self.bell) // 2
-        found = F.pad(found, (radius,) * 4, mode="replicate")
-        found = F.conv2d(F.conv2d(found, self.bell.view(1, 1, 1, -1)), self.bell.view(1, 1, -1, 1))
-        return found[:, 0]
+        found = self.place_scores(self.place_features(images))
+        spread = spreading(found.shape[1], self.bell, images.shape[2])
+        return spread @ found @ spread.T
+
+
+def spreading(places: int, bell: Float[Tensor, " offsets"], pixels: int) -> Float[Tensor, "pixels places"]:
+    """How much of the score of each place goes to each pixel along a side: enlarged, then blurred.
+
+    Both are linear and alike along either side, so that a map is this matrix, the places' scores, and the
+    matrix transposed.
+
+    Args:
+        places: along a side of the picture.
+        bell: the weights of the blur.
+        pixels: along a side of the picture.
+    """
+    each = torch.eye(places, device=bell.device)[:, None]
+    enlarged = F.interpolate(each, size=pixels, mode="linear", align_corners=False)
+    padded = F.pad(enlarged, (len(bell) // 2,) * 2, mode="replicate")
+    return F.conv1d(padded, bell.view(1, 1, -1))[:, 0].T
 
 
 def in_parts(batches: ImageBatches) -> Iterator[Images]:
