@@ -26,13 +26,9 @@ def test_the_method_is_taken_that_ranks_best_what_is_asked_for_and_runs_are_foun
     files = {json.loads(path.read_text())["method"]: path for path in tmp_path.rglob("result.json")}
     results = {method: json.loads(path.read_text()) for method, path in files.items()}
     assert set(results) == {"raw_pixels", "csi"}
-    by = {
-        "normal": {
-            method: (result["validation"]["auroc"] + result["validation"]["defects"]) / 2
-            for method, result in results.items()
-        },
-        "test": {method: result["auroc"][result["primary"]] for method, result in results.items()},
-    }
+    test = {method: result["auroc"][result["primary"]] for method, result in results.items()}
+    assert all(result["validation"]["defects"] < auto.SEEN for result in results.values())  # tiny digits
+    by = {"normal": {"csi": 1.0, "raw_pixels": 0.0}, "test": test}  # csi alone looks at what is shown
     for choice, values in by.items():
         again = command("train", "method=auto", *SMALL, f"choose_by={choice}")
         assert again.out.count("finished before") == 2
@@ -42,8 +38,23 @@ def test_the_method_is_taken_that_ranks_best_what_is_asked_for_and_runs_are_foun
         with next(tmp_path.rglob("auto.csv")).open() as file:
             rows = list(csv.DictReader(file))
         assert [row["method"] for row in rows] == sorted(values, key=lambda method: -values[method])
-        expected = [by["normal"][row["method"]] for row in rows]
-        assert [float(row["normal"]) for row in rows] == pytest.approx(expected)
+        for row in rows:
+            told = results[row["method"]]["validation"]
+            assert [float(row["pieced"]), float(row["defects"])] == pytest.approx(
+                [told["auroc"], told["defects"]]
+            )
+
+
+def test_where_small_defects_are_lost_methods_of_whole_pictures_come_first() -> None:
+    def tried(method: str, pieced: float, defects: float) -> auto.Tried:
+        return auto.Tried(method, Path(method), pieced, defects, None)
+
+    alike = [tried("csi", 0.9, 0.6), tried("padim", 0.8, 0.9), tried("patchcore", 0.7, 0.8)]
+    assert [one.method for one in auto.ranked(alike, "normal")[0]] == ["padim", "csi", "patchcore"]
+    varied = [tried("padim", 0.9, 0.6), tried("pooled_neighbours", 0.7, 0.5), tried("csi", 0.8, 0.55)]
+    ranking, why = auto.ranked(varied, "normal")
+    assert [one.method for one in ranking] == ["csi", "pooled_neighbours", "padim"]
+    assert "60.0 at best, below 78" in why
 
 
 @pytest.mark.parametrize(
