@@ -62,7 +62,7 @@ DETECTORS = {
         ),
         what="flawless surfaces of magnetic tiles, under that data set's camera and light",
         source="the magnetic tile defect data set (Huang, Qiu and Yuan, 2020)",
-        limits="finds a third of the defects at its threshold, faint cracks least of all; other tiles, "
+        limits="misses about half of the defects at its threshold, faint cracks most of all; other tiles, "
         "cameras and lights need a training of their own",
     ),
 }
