@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from anomaly_gan.errors import UserError
+from anomaly_gan.errors import probability
 
 JUMP = 0.01
 """Share of the capital that is dealt out anew before each bet; the value of Vovk et al. (2021)."""
@@ -83,7 +83,7 @@ class DriftTest:
     """
 
     def __init__(self, held_out: Sequence[float] | ndarray, alpha: Any, seed: int = 0):
-        self.alpha = check_alpha(alpha)
+        self.alpha = probability("alpha", alpha)
         self.count = 0
         """Images of the stream so far."""
         self.alarmed = False
@@ -135,14 +135,3 @@ class DriftTest:
         self.count += 1
         self._jumper.bet(rank)
         self.alarmed = self.alarmed or self._jumper.log_capital >= -math.log(self.alpha)
-
-
-def check_alpha(alpha: Any) -> float:
-    """`alpha`, where it is one.
-
-    Raises:
-        UserError: it is no number in (0, 1).
-    """
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < 1:
-        raise UserError(f"alpha={alpha}: give a number above 0 and below 1")
-    return float(alpha)

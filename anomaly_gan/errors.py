@@ -16,3 +16,14 @@ def nearest(word: str, choices: "list[str] | tuple[str, ...]") -> str:
     if matches:
         return f"did you mean {' or '.join(matches)}?"
     return f"valid: {', '.join(choices)}"
+
+
+def probability(name: str, given: object) -> float:
+    """The setting `name`, where it is a number above 0 and below 1.
+
+    Raises:
+        UserError: it is none.
+    """
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < 1:
+        raise UserError(f"{name}={given}: give a number above 0 and below 1")
+    return float(given)

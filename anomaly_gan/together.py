@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from anomaly_gan.errors import UserError
+from anomaly_gan.errors import UserError, probability
 from anomaly_gan.inference import Prediction
 from anomaly_gan.scoring.calibration import adjusted
 
@@ -35,7 +35,7 @@ def judged_together(predictions: Iterable[Prediction], fdr: Any) -> Iterator[Pre
     Raises:
         UserError: `fdr` is no such number, or the detector has no calibration.
     """
-    rate = check_fdr(fdr)
+    rate = probability("fdr", fdr)
     with tempfile.TemporaryFile() as waiting:
         p_values = []
         for prediction in predictions:
@@ -53,14 +53,3 @@ def judged_together(predictions: Iterable[Prediction], fdr: Any) -> Iterator[Pre
                 value = next(values)
                 prediction = replace(prediction, adjusted_p_value=value, anomalous=value <= rate)
             yield prediction
-
-
-def check_fdr(fdr: Any) -> float:
-    """`fdr`, where it is one.
-
-    Raises:
-        UserError: it is no number in (0, 1).
-    """
-    if isinstance(fdr, bool) or not isinstance(fdr, int | float) or not 0 < fdr < 1:
-        raise UserError(f"fdr={fdr}: give a number above 0 and below 1")
-    return float(fdr)

@@ -17,13 +17,13 @@ from anomaly_gan.cli.predict_page import Beside, write_page
 from anomaly_gan.cli.tally import TABLES, tables, write
 from anomaly_gan.device import choose
 from anomaly_gan.durable import check_writable
-from anomaly_gan.errors import UserError
+from anomaly_gan.errors import UserError, probability
 from anomaly_gan.inference import Detector, Prediction, check_batch_size
 from anomaly_gan.metrics.rates import AtRate
 from anomaly_gan.names import LONGEST, end_in_bytes, printable
 from anomaly_gan.progress import track
 from anomaly_gan.scoring.calibration import DECISION, check_rate
-from anomaly_gan.together import check_fdr, judged_together
+from anomaly_gan.together import judged_together
 
 SHOWN = 10
 """Images told of in the terminal."""
@@ -72,7 +72,7 @@ def main(config: DictConfig, folder: Path) -> int:
     if labels is not None:
         predictions = labels.noting(predictions)
     if fdr is not None:
-        predictions = judged_together(predictions, check_fdr(fdr))
+        predictions = judged_together(predictions, probability("fdr", fdr))
     found = write(predictions, detector, output, max(SHOWN, explain, pictures), fdr is not None)
     for prediction in found.top[:SHOWN]:
         print(_line(prediction))

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from anomaly_gan.errors import UserError
+from anomaly_gan.errors import UserError, probability
 
 DECISION = {True: "anomalous", False: "normal"}
 """How a decision is written in files."""
@@ -100,9 +100,7 @@ def check_rate(rate: Any) -> float:
     Raises:
         UserError: it is no number in (0, 1).
     """
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 1:
-        raise UserError(f"threshold.false_positive_rate={rate}: give a number above 0 and below 1")
-    return float(rate)
+    return probability("threshold.false_positive_rate", rate)
 
 
 def threshold(held_out: HeldOut, rate: float) -> float:
