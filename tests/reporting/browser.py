@@ -86,3 +86,16 @@ def measured(page: Path, state: str, folder: Path, width: int, dark: bool) -> di
     found = re.search('data-found="([^"]*)"', dom(frame, "", folder / "profile", scheme))
     assert found, "the page did not load"
     return json.loads(unescape(found[1]))
+
+
+def assert_readable(found: dict[str, Any], width: int, dark: bool) -> None:
+    """Nothing is wider than the screen or cut, nothing is asked of a network, and the dark is dark."""
+    assert found["ready"] == "yes"
+    assert found["scroll_width"] <= found["width"] == width
+    assert (found["cut"], found["requests"], found["errors"]) == ([], [], [])
+    assert found["figures"] == 1
+    if dark:
+        assert found["paper"] < 0.2
+        assert (found["light"], found["panels"]) == ([], [])
+    else:
+        assert found["paper"] > 0.9
