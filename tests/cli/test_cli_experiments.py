@@ -38,10 +38,16 @@ def composed(*overrides: str) -> DictConfig:
         return compose("train", list(overrides))
 
 
+def axes(name: str) -> DictConfig:
+    """What an experiment sweeps over."""
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        found = compose("train", [f"experiment={name}"], return_hydra_config=True)
+    return found.hydra.sweeper.params or DictConfig({})
+
+
 def experiment(name: str) -> tuple[DictConfig, str]:
     """Its configuration and header; of a table that of its runs of CSI."""
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        swept = compose("train", [f"experiment={name}"], return_hydra_config=True).hydra.sweeper.params or {}
+    swept = axes(name)
     chosen = [f"budget={swept.budget}"] if "budget" in swept else []
     chosen += ["method=csi"] if "csi" in str(swept.get("method", "")).split(",") else []
     return composed(f"experiment={name}", *chosen), header(config_folder() / "experiment" / f"{name}.yaml")
@@ -99,3 +105,14 @@ def test_the_budget_named_after_the_paper_says_what_it_is() -> None:
     assert length(config, images) == passes * images == 400_000
     assert (config.width, config.scoring.ensemble) == (64, 10)
     assert "The paper gives no length" in said
+
+
+@pytest.mark.parametrize("name", ["table1_cpu", "fashion_mnist_table"])
+def test_a_table_of_equal_minutes_counts_images_so_that_an_ended_run_gives_the_same(name: str) -> None:
+    swept = axes(name)
+    methods = swept.method.split(",")
+    assert len(methods) == 9
+    for method in methods:
+        schedule = composed(f"experiment={name}", f"budget={swept.budget}", f"method={method}").schedule
+        assert schedule.minutes is None
+        assert schedule.total_images is not None, f"conf/budget/of/{swept.budget}_{method}.yaml"
