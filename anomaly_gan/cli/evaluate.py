@@ -66,8 +66,8 @@ def _data_config(plain: dict[str, Any], file: checkpoint.Checkpoint) -> dict[str
     """The data set asked for, else the one the detector was trained on, with its normal class."""
     if "data" not in plain:
         return file.config["data"]
-    of_training = ("calibration_fraction", "seed", "limit")
-    same = {key: file.config["data"][key] for key in of_training}
+    of_training = ("calibration_fraction", "seed", "limit", "train_limit")
+    same = {key: file.config["data"].get(key) for key in of_training}  # older files have no train_limit
     for by_rule in ("image_size", "channels"):
         if plain["data"].get(by_rule, "its own") is None:
             same[by_rule] = file.data[by_rule]

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from anomaly_gan.randomness import make_rng
 from anomaly_gan.types import Labels, RawImages
 
 
@@ -129,6 +130,13 @@ class ImageSet(Dataset[Batch]):
         if limit is None or len(self) <= limit:
             return self
         return self.subset(torch.arange(limit) * len(self) // limit)
+
+    def drawn(self, limit: int | None, seed: int) -> "ImageSet":
+        """At most `limit` of the images, drawn, in their order; a larger limit adds to them; None: all."""
+        if limit is None or len(self) <= limit:
+            return self
+        order = torch.randperm(len(self), generator=make_rng("cpu", seed, "train_limit"))
+        return self.subset(order[:limit].sort().values)
 
 
 def in_memory(images: RawImages, labels: Labels, split: str, rows: Labels) -> ImageSet:

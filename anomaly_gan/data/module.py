@@ -43,6 +43,8 @@ class OneClassData(LightningDataModule, ABC):
         workers: loader processes for images that are read from files; those in memory need none.
         seed: of the held-out part and of the batches.
         limit: use at most this many images of each split, evenly spread over it, for a try-out; None: all.
+        train_limit: learn from at most this many of the normal images that are not held out, drawn by the
+            seed; a larger number adds to a smaller one's images; None: all.
         name: label of results, if not the data set's own.
 
     Attributes:
@@ -85,6 +87,7 @@ class OneClassData(LightningDataModule, ABC):
         workers: int = 0,
         seed: int = 0,
         limit: int | None = None,
+        train_limit: int | None = None,
         name: str | None = None,
     ):
         super().__init__()
@@ -97,7 +100,7 @@ class OneClassData(LightningDataModule, ABC):
         self.evaluation_batch_size = evaluation_batch_size
         self.workers = workers
         self.seed = seed
-        self.limit = limit
+        self.limit, self.train_limit = limit, train_limit
         self.start_iteration = 0
         self.skipped: list[str] = []
         self.notes: list[str] = []
@@ -134,7 +137,8 @@ class OneClassData(LightningDataModule, ABC):
         self.discover()
         self.normal_index = class_index(self.normal_class, self.class_names, self.name)
         self.normal_class = self.class_names[self.normal_index]
-        self.train, self.calibration = self._hold_out(self.load_train(self.normal_index).evenly(self.limit))
+        learned, self.calibration = self._hold_out(self.load_train(self.normal_index).evenly(self.limit))
+        self.train = learned.drawn(self.train_limit, self.seed)
         if self.batch_size > len(self.train):
             self.batch_size = len(self.train)
             self.notes.append(f"batch_size={self.batch_size}: by rule, there are no more training images")
@@ -161,8 +165,9 @@ class OneClassData(LightningDataModule, ABC):
                 raise UserError(f"{key}={value} must be at least 1")
         if self._asked_images is None and (self.passes is None or not 0 < self.passes < math.inf):
             raise UserError(f"schedule.passes={self.passes}: give a number above 0, or schedule.total_images")
-        if self.limit is not None and self.limit < 2:
-            raise UserError(f"data.limit={self.limit} must be at least 2, or null for all images")
+        for key, value in (("limit", self.limit), ("train_limit", self.train_limit)):
+            if value is not None and value < 2:
+                raise UserError(f"data.{key}={value} must be at least 2, or null for all images")
 
     def _hold_out(self, inliers: ImageSet) -> tuple[ImageSet, ImageSet]:
         """Training and calibration images, each in their natural order."""

@@ -94,6 +94,17 @@ def test_describe_is_plain_and_its_counts_add_up() -> None:
     assert counts["test_normal"] + counts["test_anomalous"] == 719
 
 
+def test_train_limit_takes_training_images_alone_and_a_larger_one_adds_to_them() -> None:
+    whole, few, more = digits(), digits(train_limit=20), digits(train_limit=50)
+    assert (len(few.train), len(more.train)) == (20, 50)
+    assert set(few.train.names) < set(more.train.names) < set(whole.train.names)
+    assert few.train.names == sorted(few.train.names)
+    assert few.calibration.names == whole.calibration.names
+    assert few.test.names == whole.test.names
+    assert digits(train_limit=20, seed=1).train.names != few.train.names
+    assert digits(train_limit=100_000).train.names == whole.train.names
+
+
 def test_limit_keeps_the_classes_in_proportion() -> None:
     data = digits(limit=50)
     assert len(data.train) + len(data.calibration) == 50
@@ -120,6 +131,7 @@ def test_a_name_of_ones_own_labels_the_results() -> None:
         ({"calibration_fraction": 1.0}, "data.calibration_fraction=1.0 must be at least 0 and below 1"),
         ({"calibration_fraction": -0.1}, "data.calibration_fraction=-0.1"),
         ({"limit": 1}, "data.limit=1 must be at least 2"),
+        ({"train_limit": 1}, "data.train_limit=1 must be at least 2"),
         ({"normal_class": "tree"}, "normal_class=tree is no class of digits: valid: 0, 1, 2, 3"),
         ({"normal_class": 10}, "normal_class=10 is no class of digits"),
         ({"normal_class": -1}, "normal_class=-1 is no class of digits"),
