@@ -18,10 +18,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from fastapi import HTTPException, Request
 from PIL import Image
 
-from anomaly_gan import Detector
+from anomaly_gan import Detector, UserError
+from anomaly_gan.serving import application
 from anomaly_gan.serving.batching import Batches, TooManyError
+from anomaly_gan.watching.stream import Stream
 
 ROOT = Path(__file__).parents[1]
 
@@ -133,10 +136,67 @@ def test_what_is_wrong_is_refused_in_a_line_of_json(
 
 def test_what_claims_to_be_huge_is_not_decoded(service: Service) -> None:
     content = io.BytesIO()
-    Image.new("1", (10_000, 10_000)).save(content, "PNG")
-    status, answer = service.ask("POST", "/predict", content.getvalue())
-    assert status == 422
-    assert "more than 89,478,485 pixels" in json.loads(answer)["error"]
+    Image.new("1", (6_000, 6_000)).save(content, "PNG")
+    for request in ((content.getvalue(),), form(png(), content.getvalue())):
+        status, answer = service.ask("POST", "/predict", *request)
+        assert status == 413
+        assert "more than 25 megapixels" in json.loads(answer)["error"]
+
+
+def test_a_name_of_half_a_character_is_answered(service: Service) -> None:
+    body, kind = form(png())
+    body = body.replace(b"0.png", rb"\ud800.png")
+    status, answer = service.ask("POST", "/predict", body, f"{kind}; charset=unicode_escape")
+    assert status == 200
+    assert json.loads(answer)["predictions"][0]["file"] == r"\ud800.png"
+
+
+LIMITS: dict[str, Any] = {"pictures": 9, "waiting": 99, "seconds": 30.0}
+LIMITS |= {"megabytes": 20.0, "all_megabytes": 500.0, "megapixels": 25.0}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"pictures": 100}, r"limits\.pictures=100: of one request, above limits\.waiting=99 of all"),
+        ({"megabytes": 501.0}, r"limits\.megabytes=501"),
+        ({"megapixels": 0.0}, r"limits\.megapixels=0\.0: give a number above 0"),
+    ],
+)
+def test_limits_under_which_a_request_could_never_be_answered_are_refused(
+    changed: dict[str, Any], said: str
+) -> None:
+    application.Limits(**LIMITS)
+    with pytest.raises(UserError, match=said):
+        application.Limits(**(LIMITS | changed))
+
+
+def test_what_all_requests_hold_together_is_bounded_and_given_back(trained: Path) -> None:
+    stream = Stream(Detector.load(trained), 0.01)
+    limits = application.Limits(**(LIMITS | {"megabytes": 0.001, "all_megabytes": 0.0015}))
+    service = application.Service(stream, limits, 8, lambda: None, lambda error: None)
+
+    async def status(content: bytes) -> int:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": content, "more_body": False}
+
+        scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [], "query_string": b""}
+        try:
+            return (await service.predict(Request(scope, receive))).status_code
+        except HTTPException as error:
+            return error.status_code
+
+    async def main() -> None:
+        scoring = asyncio.create_task(service.batches.run())
+        service._held = 1000  # another request's
+        assert await status(bytes(900)) == 503
+        assert service._held == 1000
+        service._held = 0
+        assert await status(png()) == 200
+        assert service._held == 0
+        scoring.cancel()
+
+    asyncio.run(main())
 
 
 def test_health_and_metrics_say_how_it_stands(service: Service) -> None:

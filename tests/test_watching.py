@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from anomaly_gan import Detector, UserError
+from anomaly_gan.data.scan import scan
 from anomaly_gan.watching.arrivals import Arrivals
 from anomaly_gan.watching.journal import Journal
 from anomaly_gan.watching.stream import Stream
@@ -84,6 +85,31 @@ def test_what_has_been_read_stands_unless_the_file_has_changed_or_is_no_picture_
     assert not arrivals.waiting
 
 
+def test_what_is_left_out_is_said_and_a_folder_that_cannot_be_read_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "lost+found/b.png", "mask/c.png"):
+        picture(tmp_path / name)
+    (tmp_path / "d.heic").touch()
+    scandir = os.scandir
+
+    def refused(path: str) -> Any:
+        if os.path.basename(path) == "lost+found":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    arrivals = Arrivals(tmp_path, 10.0)
+    arrivals.look()
+    assert names(arrivals) == ["a.png"]
+    said = "\n".join(arrivals.left_out)
+    assert all(
+        word in said for word in ("masks: 1 in mask", "1 .heic", "lost+found: this folder cannot be read")
+    )
+    with pytest.raises(UserError, match=r"lost\+found"):
+        scan(tmp_path)
+
+
 def test_a_shared_disk_that_comes_back_empty_for_a_while_repeats_nothing(tmp_path: Path) -> None:
     folder, away = tmp_path / "camera", tmp_path / "away"
     picture(folder / "a.png")
@@ -100,7 +126,8 @@ def test_a_shared_disk_that_comes_back_empty_for_a_while_repeats_nothing(tmp_pat
     assert names(arrivals) == names(arrivals) == []
 
 
-ROW = {"file": "ünï\n.png", "score": 0.1, "test": 1}
+ROW = {"file": "ünï\n.png", "modified": 1, "size": 2, "score": 0.1, "p_value": 0.5, "rank": 0.4}
+ROW |= {"alarm": False, "test": 1, "detector": "a"}
 
 
 def test_a_row_that_was_cut_off_anywhere_is_taken_away_and_all_others_stay(tmp_path: Path) -> None:
@@ -124,7 +151,10 @@ def test_a_row_that_was_cut_off_anywhere_is_taken_away_and_all_others_stay(tmp_p
     assert path.read_bytes() == two
 
 
-@pytest.mark.parametrize("content", ["image,label\na,b\n", "{}\n", "[1]\n", '{"file": 1}\n{"file": 2}\n'])
+@pytest.mark.parametrize(
+    "content",
+    ["image,label\na,b\n", "{}\n", "[1]\n", '{"file": 1}\n{"file": 2}\n', '{"precious": [1, 2]}', "words"],
+)
 def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path, content: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(content)
@@ -133,6 +163,17 @@ def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path, c
         list(journal.rows())
     journal.close()
     assert path.read_text() == content
+
+
+def test_what_a_kill_left_of_the_very_first_row_is_taken_away(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    whole = (json.dumps(ROW) + "\n").encode()
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        journal = Journal(path)
+        assert [*journal.rows()] == []
+        journal.close()
+        assert path.read_bytes() == b""
 
 
 def test_rows_have_one_writer_at_a_time(tmp_path: Path) -> None:
@@ -209,13 +250,29 @@ def test_an_alarm_stands_until_a_new_test_is_asked_for_or_the_detector_is_anothe
     assert sum(row["alarm"] for row in rows) == 1
     first = next(row["log10_martingale"] for row in rows if row["alarm"])
     assert first >= stream.test.log10_limit
-    assert "scores are higher" in stream.alarm()
+    at = next(i for i, row in enumerate(rows, 1) if row["alarm"])
+    assert f"At image {at} of test 1 scores had become higher" in stream.alarm()
     assert opened(detector).test.alarmed
+    assert opened(detector).alarm() == stream.alarm()
     again = opened(detector, restart=True)
     assert (again.number, again.test.count, again.test.alarmed, len(again.done)) == (2, 0, False, 60)
     detector.threshold.held_out[0] -= 1e-6
     other = opened(detector)
     assert (other.number, other.test.count, len(other.done)) == (2, 0, 60)
+
+
+def test_an_alarm_says_which_way_the_scores_went_whatever_the_few_held_out_scores_are(detector) -> None:
+    """Ranks are uniform without a change; p-values among few held-out images are not."""
+    scores = np.random.default_rng(0).normal(size=300)
+    few = replace(detector.threshold, held_out=np.array([-2.0, -1.0]))
+    detector = Detector(detector.scorer, detector.form, few)
+    (pattern,) = detector.examine(images(1))
+    for shift, way in ((-3, "lower"), (3, "higher")):
+        stream = Stream(detector, 0.01)
+        moved = np.concatenate([scores[:150], scores[150:] + shift])
+        stream.add(known(300), [replace(pattern, score=float(score), p_value=0.1) for score in moved])
+        assert stream.test.alarmed
+        assert f"scores had become {way}" in stream.alarm()
 
 
 def test_a_picture_that_cannot_be_read_has_a_row_and_no_part_in_the_test(detector) -> None:

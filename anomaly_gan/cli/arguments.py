@@ -64,7 +64,7 @@ def as_override(argument: str, sweeps: bool = False) -> str:
 
 def minutes_of(argument: str) -> str | None:
     """The minutes of a budget of time (`budget=10min`), as they are written; None of any other argument."""
-    time = re.fullmatch(r"budget=([\d.]+)min", argument)
+    time = re.fullmatch(r"budget=(\d+\.?\d*|\.\d+)min", argument)
     return None if time is None else time[1]
 
 

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
 from anomaly_gan.cli.arguments import minutes_of, overrides
 from anomaly_gan.cli.choices import METHOD
 from anomaly_gan.cli.installed import program
+from anomaly_gan.cli.messages import explain
 from anomaly_gan.cli.search import HELD_OUT, folder_of
 from anomaly_gan.cli.sweep import run_in_process
 from anomaly_gan.errors import UserError
@@ -65,11 +69,13 @@ def main(arguments: Sequence[str]) -> int:
     """
     by, settings = _settings(arguments)
     folders, failed = {}, []
-    methods = _methods()
-    for number, method in enumerate(methods, start=1):
-        run = overrides("train", run_of(method, settings))
-        folder = folder_of(run)
-        label = f"{method} ({number} of {len(methods)})"
+    try:  # all of them, before the first is trained
+        runs = {method: overrides("train", run_of(method, settings)) for method in _methods()}
+        planned = [(method, run, folder_of(run)) for method, run in runs.items()]
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error, "train", settings)) from error
+    for number, (method, run, folder) in enumerate(planned, start=1):
+        label = f"{method} ({number} of {len(planned)})"
         _, state, told = run_in_process(run, folder, os.getpid(), label)
         print(f"{label}: {told}", flush=True)
         if state == "finished":

@@ -52,23 +52,34 @@ def main(config: DictConfig, folder: Path) -> int:
 
 
 def watch(stream: Stream, arrivals: Arrivals, interval: float, settings: dict[str, Any]) -> int:
-    """Look, score and wait, until the process is told to end or, with `once`, nothing is left; exit code."""
+    """Look, score and wait, until the process is told to end or, with `once`, nothing is left; exit code.
+
+    Raises:
+        UserError: with `once`, the folder cannot be read.
+    """
     unread, away = 0, False
+    told: list[str] = []
     while True:
         try:
             settled, away = arrivals.look(), False
         except UserError as error:  # a shared disk comes back
+            if settings["once"]:
+                raise
             settled = []
             if not away:
                 complain(f"{error}; waiting for it")
             away = True
+        for line in arrivals.left_out:
+            if line not in told:
+                complain(line)
+        told = arrivals.left_out
         for first in range(0, len(settled), settings["batch_size"]):
             hold()  # what has been scored is written down first
             unread += one_batch(stream, arrivals, settled[first : first + settings["batch_size"]], settings)
             release()
             if heard():
                 raise Stopped(heard())
-        if settings["once"] and not away and not arrivals.waiting:
+        if settings["once"] and not arrivals.waiting:
             return 3 if unread else 0
         time.sleep(interval)
 

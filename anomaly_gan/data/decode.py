@@ -101,6 +101,15 @@ def _made(file: str | Path | io.BytesIO, made: Callable[[Image.Image], Result]) 
         return made(image)
 
 
+def claimed_pixels(content: bytes) -> int:
+    """How many pixels a file that holds `content` claims to have, 0 if it is no image; nothing is decoded."""
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return image.width * image.height
+    except Exception:  # decoders fed arbitrary bytes raise nearly anything
+        return 0
+
+
 def highest_value(path: Path) -> float:
     """The highest value of a grey image file's pixels, in its own units; 0 where it cannot be read."""
     try:

@@ -37,6 +37,8 @@ class Scan:
     """How many image files there are of each kind (suffix) that is not read."""
     own: dict[str, int] = field(default_factory=dict)
     """Folders of pictures that this program drew, and how many each holds."""
+    unread: dict[str, str] = field(default_factory=dict)
+    """Folders that cannot be read, and why, where these are left out."""
 
     def left_out(self) -> list[str]:
         """What is not used and why, for a person, in lines."""
@@ -50,16 +52,25 @@ class Scan:
         if self.not_taken:
             kinds = ", ".join(f"{count} {kind}" for kind, count in self.not_taken.most_common())
             lines.append(f"left out: {kinds}: kinds of image that are not read; convert them to PNG")
+        lines += [
+            f"left out: {folder}: this folder cannot be read ({why})" for folder, why in self.unread.items()
+        ]
         return lines
 
 
-def scan(root: Path, under: str = "", apart: Collection[str] = ()) -> Scan:
+def scan(root: Path, under: str = "", apart: Collection[str] = (), all_of_it: bool = True) -> Scan:
     """Look through `root/under` and its sub-folders.
 
     Image files are known by their suffix, in either case. Hidden files and folders are left out. Links are
     followed, but no folder is entered twice, so a loop of links ends; twice only below two folders of
     `apart`, names in `root` whose images may be the same by links. Masks are what lies in a folder that is
     named for them, and `x_mask.png` where there is a picture `x`.
+
+    Args:
+        root: a folder.
+        under: which part of it; names stay relative to `root`.
+        apart: see above.
+        all_of_it: whether a sub-folder that cannot be read is an error; else it is left out.
 
     Raises:
         UserError: a folder cannot be read.
@@ -87,7 +98,12 @@ def scan(root: Path, under: str = "", apart: Collection[str] = ()) -> Scan:
             below = f"{folder}/{name}" if folder else name
             # DirEntry.is_dir raises on a link to itself.
             if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
-                walk(below, set(inside))
+                try:
+                    walk(below, set(inside))
+                except OSError as error:
+                    if all_of_it:
+                        raise
+                    found.unread[below] = error.strerror or str(error)
             elif name.lower().endswith(SUFFIXES):
                 found.images.append(below)
             elif name.lower().endswith(NOT_TAKEN):

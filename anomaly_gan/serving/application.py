@@ -15,7 +15,9 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from anomaly_gan.data.decode import claimed_pixels
 from anomaly_gan.errors import UserError
+from anomaly_gan.names import printable
 from anomaly_gan.serving.batching import Batches, TooManyError
 from anomaly_gan.serving.metrics import Metrics
 from anomaly_gan.watching.journal import Row
@@ -32,8 +34,12 @@ class Limits:
 
     megabytes: float
     """Of its body."""
+    all_megabytes: float
+    """Of the bodies of all requests that have not been answered."""
     pictures: int
     """In it."""
+    megapixels: float
+    """Of one picture, as it claims: a small file may hold a huge one."""
     seconds: float
     """From its first byte to its answer."""
     waiting: int
@@ -43,13 +49,19 @@ class Limits:
         """Check them.
 
         Raises:
-            UserError: one is no number above 0, or no whole one.
+            UserError: one is no number above 0, or no whole one, or one of a request above that of all.
         """
         for name, value in asdict(self).items():
             kind = int if name in ("pictures", "waiting") else int | float
             if isinstance(value, bool) or not isinstance(value, kind) or not value > 0:
                 whole = "whole " if kind is int else ""
                 raise UserError(f"limits.{name}={value}: give a {whole}number above 0")
+        for small, large in (("pictures", "waiting"), ("megabytes", "all_megabytes")):
+            of_one, of_all = getattr(self, small), getattr(self, large)
+            if of_one > of_all:
+                raise UserError(
+                    f"limits.{small}={of_one}: of one request, above limits.{large}={of_all} of all"
+                )
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,13 @@ class Picture:
     """One that was sent."""
 
     name: str | None
+    """In Unicode that can be encoded: clients may send halves of characters."""
     content: bytes
+
+    @classmethod
+    def named(cls, name: str | None, content: bytes) -> "Picture":
+        """With a name as a client sent it."""
+        return cls(None if name is None else name.encode(errors="backslashreplace").decode(), content)
 
 
 class Service:
@@ -82,6 +100,7 @@ class Service:
         self.stream, self.limits, self.batch_size = stream, limits, batch_size
         self.alarm, self.stop = alarm, stop
         self.broken = False
+        self._held = 0  # bytes of requests that have not been answered
         self.batches = Batches(self._score, batch_size, limits.waiting)
         self.metrics = Metrics(stream, self.batches)
         # No pages of its own: they would load scripts from elsewhere.
@@ -97,8 +116,18 @@ class Service:
 
         A single picture that cannot be read is refused (422); of many, each says what was wrong with it.
         """
+        try:
+            return await self._predict(request)
+        finally:
+            self._held -= getattr(request.state, "received", 0)
+
+    async def _predict(self, request: Request) -> JSONResponse:
         began = time.perf_counter()
         pictures = await self._received(request)
+        for picture in pictures:
+            if claimed_pixels(picture.content) > self.limits.megapixels * 1e6:
+                name = "a picture" if picture.name is None else printable(picture.name)
+                raise HTTPException(413, f"{name}: more than {self.limits.megapixels:g} megapixels")
         try:
             async with asyncio.timeout(self.limits.seconds - (time.perf_counter() - began)):
                 rows = await self.batches.result(pictures)
@@ -129,7 +158,7 @@ class Service:
                 if _is_form(request):
                     return await self._of_form(request)
                 content = b"".join([chunk async for chunk in self._body(request)])
-                return [Picture(request.query_params.get("name"), content)]
+                return [Picture.named(request.query_params.get("name"), content)]
         except TimeoutError:
             raise HTTPException(408, f"no whole request in {self.limits.seconds:g} seconds") from None
 
@@ -143,7 +172,7 @@ class Service:
             raise HTTPException(413 if "Too many files" in told else 400, told) from None
         try:
             files = [file for _, file in form.multi_items() if isinstance(file, UploadFile)]
-            pictures = [Picture(file.filename, await file.read()) for file in files]
+            pictures = [Picture.named(file.filename, await file.read()) for file in files]
         finally:
             await form.close()
         if not pictures:
@@ -151,12 +180,15 @@ class Service:
         return pictures
 
     async def _body(self, request: Request) -> AsyncGenerator[bytes, None]:
-        most = int(self.limits.megabytes * 1e6)
-        received = 0
+        most, most_of_all = int(self.limits.megabytes * 1e6), int(self.limits.all_megabytes * 1e6)
+        request.state.received = 0
         async for chunk in request.stream():
-            received += len(chunk)
-            if received > most:
+            request.state.received += len(chunk)
+            self._held += len(chunk)
+            if request.state.received > most:
                 raise HTTPException(413, f"more than {self.limits.megabytes:g} MB")
+            if self._held > most_of_all:
+                raise HTTPException(503, "too much waits already", {"Retry-After": "1"})
             yield chunk
 
     def _score(self, pictures: Sequence[Picture]) -> list[Row]:

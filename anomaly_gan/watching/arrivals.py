@@ -36,9 +36,13 @@ class Arrivals:
     """What has arrived in a folder and its sub-folders, and has not been dealt with.
 
     Args:
-        folder: looked through as by `data.scan.scan`: files known by their suffix, hidden ones left out.
+        folder: looked through as by `data.scan.scan`: files known by their suffix, hidden ones left out, and
+            sub-folders that cannot be read.
         patience: seconds in which a file that holds no picture may still become one.
         done: keys of what an earlier process has dealt with.
+
+    Attributes:
+        left_out: what the last look has left out and why, for a person, in lines.
     """
 
     def __init__(self, folder: Path, patience: float, done: set[bytes] | None = None):
@@ -46,6 +50,7 @@ class Arrivals:
         self.patience = patience
         self._done = done or set()
         self._waiting: dict[Arrival, float] = {}
+        self.left_out: list[str] = []
 
     @property
     def waiting(self) -> bool:
@@ -59,8 +64,9 @@ class Arrivals:
             UserError: the folder cannot be read, as where a shared disk is away.
         """
         before, now = self._waiting, time.monotonic()
-        names = scan(self.folder).images
-        states = (state for name in names if (state := self.state(name)) is not None)
+        found = scan(self.folder, all_of_it=False)
+        self.left_out = found.left_out()
+        states = (state for name in found.images if (state := self.state(name)) is not None)
         self._waiting = {
             state: before.get(state, now) for state in states if state.key not in self._done
         }  # each with the time since when it has been so

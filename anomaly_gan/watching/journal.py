@@ -13,6 +13,12 @@ from anomaly_gan.errors import UserError
 
 Row = dict[str, Any]
 
+KEYS = {"file", "modified", "size", "score", "p_value", "rank", "alarm", "test", "detector"}
+"""What a later process reads of a row."""
+
+BEGINNING = b'{"file": '
+"""Of every row."""
+
 
 class Journal:
     """Rows of JSON, one a line, for one process at a time.
@@ -41,23 +47,24 @@ class Journal:
             sync_folder(path.parent)
 
     def rows(self) -> Iterator[Row]:
-        """All whole rows, in order; what follows the last of them is taken away.
+        """All whole rows, in order; what is left of one more, at the end, is taken away.
 
         Raises:
-            UserError: a line that is no row, but not the last one: the file is of something else, or damaged.
+            UserError: a line that is no row: the file is of something else, or damaged.
         """
         self._file.seek(0)
         whole = 0
         for number, line in enumerate(self._file, 1):
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") and _cut_off(line):
                 break
             try:
                 row = json.loads(line)
-                row["file"], row["score"], row["test"]  # what every row has
-            except (ValueError, TypeError, KeyError) as error:
+            except ValueError:
+                row = None
+            if not isinstance(row, dict) or not row.keys() >= KEYS:
                 raise UserError(
                     f"{self.path}: line {number} is no row of a watch; output=NAME chooses another file"
-                ) from error
+                )
             whole += len(line)
             yield row
         os.ftruncate(self._file.fileno(), whole)
@@ -82,3 +89,9 @@ class Journal:
     def close(self) -> None:
         """Let other processes have it."""
         self._file.close()
+
+
+def _cut_off(line: bytes) -> bool:
+    """Whether a last line without an end is what a kill, or zeros are what a lost power, left of a row."""
+    written = line.rstrip(b"\0")
+    return written.startswith(BEGINNING) or BEGINNING.startswith(written)

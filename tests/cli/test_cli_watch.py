@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly_gan import Detector
+from anomaly_gan import Detector, UserError
+from anomaly_gan.cli.watch import watch
 from anomaly_gan.drift import DriftTest
+from anomaly_gan.watching.arrivals import Arrivals
+from anomaly_gan.watching.stream import Stream
 
 QUICK = ("interval=0.05", "patience=0.2")
 
@@ -55,6 +58,22 @@ def test_each_picture_has_one_row_and_the_same_command_goes_on(
     assert [row["file"] for row in rows(tmp_path / "watched.jsonl")[6:]] == ["in/new.png", "0.png"]
 
 
+def test_what_is_left_out_is_said_once(command, trained: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "camera" / "a.png")
+    (tmp_path / "camera" / "b.heic").touch()
+    outcome = command("watch", f"checkpoint={trained}", "inputs=camera", "once=true", *QUICK)
+    assert outcome.code == 0
+    assert outcome.err.count("left out: 1 .heic") == 1
+
+
+def test_a_watch_that_looks_once_does_not_wait_for_a_folder_that_is_away(
+    trained: Path, tmp_path: Path
+) -> None:
+    stream = Stream(Detector.load(trained), 0.01)
+    with pytest.raises(UserError, match="cannot be read"):
+        watch(stream, Arrivals(tmp_path / "away", 1.0), 0.01, {"once": True, "batch_size": 8})
+
+
 def test_what_is_said_of_a_picture_is_what_predict_says(command, trained: Path, tmp_path: Path) -> None:
     paths = [picture(tmp_path / "camera" / f"{i}.png", i) for i in range(3)]
     assert command("watch", f"checkpoint={trained}", "inputs=camera", "once=true", *QUICK).code == 0
@@ -79,7 +98,7 @@ def test_an_alarm_is_said_and_a_command_is_told(command, trained: Path, tmp_path
     for times in (1, 2):  # also when the program is started again, for it may have been killed before
         outcome = command(*words, hook)
         assert outcome.code == 0
-        assert "alarm: the images no longer look like those held out" in outcome.err
+        assert "alarm: the images no longer look like those before" in outcome.err
         assert "on_alarm: exit code 3" in outcome.err
         assert (tmp_path / "told").read_text().count("alarm: ") == times
     assert sum(row["alarm"] for row in rows(tmp_path / "watched.jsonl")) == 1
