@@ -93,7 +93,7 @@ ARROWS: dict[str, set[str]] = {
     "together": {"errors", "inference", "scoring"},
     "drift": {"errors"},
     "watching": {"checkpoint", "data", "drift", "durable", "errors", "inference", "scoring"},
-    "serving": {"errors", "lifetime", "watching"},
+    "serving": {"data", "errors", "lifetime", "names", "watching"},
     "demo": {"errors", "explanation", "inference", "reporting"},
     # The commands may use all of it.
     "cli": {"allocator", "build", "callbacks", "checkpoint", "config", "data", "demo", "device"}
