@@ -46,6 +46,11 @@ class SimpleJumper:
         """Natural logarithm; 0 at the start."""
         self._shares = (1 / 3, 1 / 3, 1 / 3)
 
+    @property
+    def favours_small(self) -> bool:
+        """Whether who bets on small ranks has more than who bets on large ones."""
+        return self._shares[0] > self._shares[2]
+
     def bet(self, rank: float) -> None:
         """Bet on the next rank, in [0, 1]."""
         low, even, high = (share * (1 - JUMP) + JUMP / 3 for share in self._shares)
@@ -86,11 +91,18 @@ class DriftTest:
         self.alpha = probability("alpha", alpha)
         self.count = 0
         """Images of the stream so far."""
-        self.alarmed = False
-        """Whether the martingale has ever reached 1 / alpha; what comes after takes it back no more."""
+        self.alarmed_at: int | None = None
+        """The image, counted from 1, at which the martingale first reached 1 / alpha; None: it never has."""
+        self.higher = False
+        """Whether scores had become higher then, not lower: bets on small ranks had won, not large ones."""
         self._scores = array("d", sorted(held_out))
         self._jumper = SimpleJumper()
         self._random = np.random.Generator(np.random.PCG64(seed))
+
+    @property
+    def alarmed(self) -> bool:
+        """Whether the martingale has ever reached 1 / alpha; what comes after takes it back no more."""
+        return self.alarmed_at is not None
 
     @property
     def log10_martingale(self) -> float:
@@ -134,4 +146,5 @@ class DriftTest:
     def _note(self, rank: float) -> None:
         self.count += 1
         self._jumper.bet(rank)
-        self.alarmed = self.alarmed or self._jumper.log_capital >= -math.log(self.alpha)
+        if not self.alarmed and self._jumper.log_capital >= -math.log(self.alpha):
+            self.alarmed_at, self.higher = self.count, self._jumper.favours_small

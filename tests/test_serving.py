@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -137,7 +138,10 @@ def test_what_is_wrong_is_refused_in_a_line_of_json(
 def test_what_claims_to_be_huge_is_not_decoded(service: Service) -> None:
     content = io.BytesIO()
     Image.new("1", (6_000, 6_000)).save(content, "PNG")
-    for request in ((content.getvalue(),), form(png(), content.getvalue())):
+    large = content.getvalue()
+    ihdr = b"IHDR" + (100_000).to_bytes(4) * 2 + large[24:29]
+    larger = large[:12] + ihdr + zlib.crc32(ihdr).to_bytes(4) + large[33:]
+    for request in ((large,), form(png(), large), (larger,), form(larger)):
         status, answer = service.ask("POST", "/predict", *request)
         assert status == 413
         assert "more than 25 megapixels" in json.loads(answer)["error"]

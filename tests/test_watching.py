@@ -153,7 +153,15 @@ def test_a_row_that_was_cut_off_anywhere_is_taken_away_and_all_others_stay(tmp_p
 
 @pytest.mark.parametrize(
     "content",
-    ["image,label\na,b\n", "{}\n", "[1]\n", '{"file": 1}\n{"file": 2}\n', '{"precious": [1, 2]}', "words"],
+    [
+        "image,label\na,b\n",
+        "{}\n",
+        "[1]\n",
+        '{"file": 1}\n{"file": 2}\n',
+        '{"precious": [1, 2]}',
+        "words",
+        '{"file": "a", "precious": 1}',
+    ],
 )
 def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path, content: str) -> None:
     path = tmp_path / "rows.jsonl"

@@ -69,11 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     by, settings = _settings(arguments)
     folders, failed = {}, []
-    try:  # all of them, before the first is trained
-        runs = {method: overrides("train", run_of(method, settings)) for method in _methods()}
-        planned = [(method, run, folder_of(run)) for method, run in runs.items()]
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error, "train", settings)) from error
+    planned = [(method, *_planned(run_of(method, settings))) for method in _methods()]
     for number, (method, run, folder) in enumerate(planned, start=1):
         label = f"{method} ({number} of {len(planned)})"
         _, state, told = run_in_process(run, folder, os.getpid(), label)
@@ -89,6 +85,19 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError("choose_by=test: there is no test part with normal and anomalous images")
     _tell(*ranked(tried, by))
     return 0
+
+
+def _planned(settings: list[str]) -> tuple[list[str], Path]:
+    """The overrides and the folder of a run whose settings these are, the method first.
+
+    Raises:
+        UserError: it cannot be configured.
+    """
+    try:
+        run = overrides("train", settings)
+        return run, folder_of(run)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"{settings[0]}: {explain(error, 'train', settings)}") from error
 
 
 def ranked(tried: Sequence[Tried], by: str) -> tuple[list[Tried], str]:

@@ -1,6 +1,7 @@
 """anomaly-gan watch."""
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -58,7 +59,7 @@ def watch(stream: Stream, arrivals: Arrivals, interval: float, settings: dict[st
         UserError: with `once`, the folder cannot be read.
     """
     unread, away = 0, False
-    told: list[str] = []
+    told: set[str] = set()
     while True:
         try:
             settled, away = arrivals.look(), False
@@ -70,9 +71,10 @@ def watch(stream: Stream, arrivals: Arrivals, interval: float, settings: dict[st
                 complain(f"{error}; waiting for it")
             away = True
         for line in arrivals.left_out:
-            if line not in told:
+            kind = re.sub(r"\d+", "", line)  # not each time that there is one more
+            if kind not in told:
                 complain(line)
-        told = arrivals.left_out
+                told.add(kind)
         for first in range(0, len(settled), settings["batch_size"]):
             hold()  # what has been scored is written down first
             unread += one_batch(stream, arrivals, settled[first : first + settings["batch_size"]], settings)

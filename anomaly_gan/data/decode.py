@@ -102,10 +102,12 @@ def _made(file: str | Path | io.BytesIO, made: Callable[[Image.Image], Result]) 
 
 
 def claimed_pixels(content: bytes) -> int:
-    """How many pixels a file that holds `content` claims to have, 0 if it is no image; nothing is decoded."""
+    """How many pixels, at least, a file of `content` claims to have, 0 if it is no image; none is decoded."""
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             return image.width * image.height
+    except Image.DecompressionBombError:
+        return 2 * MOST_PIXELS
     except Exception:  # decoders fed arbitrary bytes raise nearly anything
         return 0
 

@@ -17,10 +17,13 @@ def protocol(runs: Sequence[Run]) -> str:
     passes = [found for result in results if (found := _passes(result))]
     if not passes:
         return ""
+    limits = [limit for result in results if (limit := _limit(result))]
     said = [f"{_range(passes, '.3g')} passes over a class's training images"]
+    said += [f"at most {_range(limits, 'd')} of these learned from"] if limits else []
     widths = {width for result in results if (width := result.config.get("width"))}
     said += [f"networks of width {_range(widths, 'd')}"] if widths else []
-    held_out = [r.counts["calibration"] / _normal(r) for r in results if "calibration" in r.counts]
+    whole = [r for r in results if "calibration" in r.counts and not _limit(r)]
+    held_out = [r.counts["calibration"] / _normal(r) for r in whole]
     said += [f"{_range([100 * part for part in held_out], '.0f')} % of these held out"] if held_out else []
     return (
         f"Ours: {', '.join(said)}. Published figures come after the lengths that their papers name (CSI:"
@@ -29,11 +32,17 @@ def protocol(runs: Sequence[Run]) -> str:
 
 
 def _passes(result: RunResult) -> float | None:
-    """How often a run saw each of its training images; None of what learns nothing in passes."""
+    """How often a run saw each of the images that it learned from; None of what learns nothing in passes."""
     batch = result.config.get("batch_size")
     if not batch or not result.iterations or not result.counts.get("train"):
         return None
     return float(result.iterations * batch / result.counts["train"])
+
+
+def _limit(result: RunResult) -> int | None:
+    """How many training images it learned from at most; None: all that were not held out."""
+    limit: int | None = result.config.get("data", {}).get("train_limit")
+    return limit
 
 
 def _normal(result: RunResult) -> int:

@@ -20,6 +20,10 @@ OF_TRAINING = {"width", "batch_size", "schedule"}
 The width of what it scores with stands under `scoring`, too."""
 
 
+NONE = ""
+"""In place of a usual value: no value is."""
+
+
 class Kind(NamedTuple):
     """What a row of a table is about."""
 
@@ -72,8 +76,8 @@ def kinds(runs: Sequence[Run]) -> tuple[list[Kind], list[str]]:
     """The kind of each of `runs`, all of one data set, and notes for the reader.
 
     The usual value of a setting is the one that most runs of the same method have: one method's recipe says
-    nothing of another's. A setting that an older result does not record is taken to have had it, and a note
-    says so.
+    nothing of another's. Where two are as frequent there is none, and each row names its own. A setting that
+    an older result does not record is taken to have had it, and a note says so.
     """
     by_method: dict[str, list[int]] = defaultdict(list)
     for index, run in enumerate(runs):
@@ -94,7 +98,8 @@ def _kinds(runs: Sequence[Run]) -> tuple[list[Kind], list[str]]:
     usual: dict[str, str] = {}
     for name in names:
         values = Counter(_text(settings[name]) for settings in all_settings if name in settings)
-        usual[name] = values.most_common(1)[0][0]
+        (value, most), *others = values.most_common(2)
+        usual[name] = value if all(count < most for _, count in others) else NONE
     different = [
         tuple((name, value) for name, value in settings.items() if _text(value) != usual[name])
         for settings in all_settings

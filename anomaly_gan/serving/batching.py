@@ -52,7 +52,11 @@ class Batches:
         futures = [asyncio.get_running_loop().create_future() for _ in items]
         self._waiting.extend(zip(items, futures, strict=True))
         self._filled.set()
-        return list(await asyncio.gather(*futures))
+        try:
+            return list(await asyncio.gather(*futures))
+        except asyncio.CancelledError:  # what nobody waits for takes no room
+            self._waiting = deque(waiting for waiting in self._waiting if not waiting[1].done())
+            raise
 
     async def run(self) -> None:
         """Score what comes, until this is cancelled; what has begun then is finished first."""

@@ -13,7 +13,7 @@ from anomaly_gan.errors import UserError
 
 Row = dict[str, Any]
 
-KEYS = {"file", "modified", "size", "score", "p_value", "rank", "alarm", "test", "detector"}
+KEYS = {"file", "modified", "size", "score", "p_value", "rank", "test", "detector"}
 """What a later process reads of a row."""
 
 BEGINNING = b'{"file": '
@@ -55,16 +55,18 @@ class Journal:
         self._file.seek(0)
         whole = 0
         for number, line in enumerate(self._file, 1):
-            if not line.endswith(b"\n") and _cut_off(line):
-                break
             try:
                 row = json.loads(line)
             except ValueError:
                 row = None
+                if not line.endswith(b"\n") and _cut_off(line):
+                    break
             if not isinstance(row, dict) or not row.keys() >= KEYS:
                 raise UserError(
                     f"{self.path}: line {number} is no row of a watch; output=NAME chooses another file"
                 )
+            if not line.endswith(b"\n"):
+                break
             whole += len(line)
             yield row
         os.ftruncate(self._file.fileno(), whole)

@@ -17,7 +17,7 @@ from anomaly_gan.watching.arrivals import Arrival
 from anomaly_gan.watching.journal import Journal, Row
 
 RECENT = 100
-"""Images that `Stream.recent_p_value` looks back on, and an alarm, to say which way the scores went."""
+"""Images that `Stream.recent_p_value` looks back on."""
 
 
 class Stream:
@@ -52,8 +52,6 @@ class Stream:
         self.test = DriftTest(self.held_out, alpha)
         self.done: set[bytes] = set()
         self._recent: deque[float] = deque(maxlen=RECENT)
-        self._ranks: deque[float] = deque(maxlen=RECENT)
-        self._alarmed_at, self._higher = 0, False
         self._resume(journal.rows() if journal is not None else [])
         if restart and self.test.alarmed:
             self._begin(self.number + 1)
@@ -62,18 +60,15 @@ class Stream:
         last: tuple[int, str] | None = None
         scores: list[float] = []
         ranks: list[float] = []
-        alarmed_at: int | None = None
         for row in rows:
             if (row["test"], row["detector"]) != last:
                 last = row["test"], row["detector"]
-                scores, ranks, alarmed_at = [], [], None
+                scores, ranks = [], []
                 self._recent.clear()
             if row["score"] is not None:
                 scores.append(row["score"])
                 ranks.append(row["rank"])
                 self._recent.append(row["p_value"])
-            if row["alarm"]:
-                alarmed_at = len(ranks)
             if row["modified"] is not None:
                 self.done.add(Arrival(row["file"], row["modified"], row["size"]).key)
         if last is None:
@@ -86,9 +81,6 @@ class Stream:
             self._begin(number)
             self.test.resume(scores, ranks)
             self._recent.extend(recent)
-            if alarmed_at is not None:
-                self._note_alarm(alarmed_at, ranks[:alarmed_at])
-            self._ranks.extend(ranks)
 
     @property
     def recent_p_value(self) -> float:
@@ -101,12 +93,7 @@ class Stream:
     def _begin(self, number: int) -> None:
         self.number = number
         self._recent.clear()
-        self._ranks.clear()
         self.test = DriftTest(self.held_out, self.test.alpha, seed=number - 1)
-
-    def _note_alarm(self, image: int, ranks: Iterable[float]) -> None:
-        """The test has alarmed at `image`, after `ranks`, which are uniform without a change: which way?"""
-        self._alarmed_at, self._higher = image, float(np.median([*ranks][-RECENT:])) < 0.5
 
     def add(self, images: Sequence[dict[str, Any]], predictions: Sequence[Prediction]) -> list[Row]:
         """Take in the next images; their rows are in the journal when this returns.
@@ -130,9 +117,6 @@ class Stream:
             if found.score is not None and found.p_value is not None:
                 rank = self.test.add(found.score)
                 self._recent.append(found.p_value)
-                self._ranks.append(rank)
-            if self.test.alarmed and not before:
-                self._note_alarm(self.test.count, self._ranks)
             rows.append(
                 known
                 | {
@@ -165,9 +149,9 @@ class Stream:
 
     def alarm(self) -> str:
         """An alarm in words."""
-        way = "higher" if self._higher else "lower"
+        way = "higher" if self.test.higher else "lower"
         return (
-            f"alarm: the images no longer look like those before. At image {self._alarmed_at} of test "
+            f"alarm: the images no longer look like those before. At image {self.test.alarmed_at} of test "
             f"{self.number} scores had become {way}; the last {len(self._recent)} have a median p-value of "
             f"{self.recent_p_value:.2g} among those held out. Look at them: a burst of defects, or another "
             "lamp, lens or product"

@@ -13,7 +13,7 @@ SMALL = ("debug=fast", "normal_class=7", "data.limit=60", "callbacks.learning_cu
 
 @pytest.fixture
 def _two_methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto, "_methods", lambda: ["raw_pixels", "csi"])
+    monkeypatch.setattr(auto, "_methods", lambda: ["csi", "raw_pixels"])
 
 
 @pytest.mark.slow
@@ -99,6 +99,7 @@ def test_without_pretrained_features_the_others_are_tried(
         (["data=digits", "sed=1"], "sed"),
         (["data=digits", "budget=1.2.3min"], "budget=1.2.3min"),
         (["seed=["], "seed=["),
+        (["data=digits", "scoring.ensemble=1"], "method=raw_pixels"),  # the second of both methods
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_a_line_before_anything_is_trained(

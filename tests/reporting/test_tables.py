@@ -245,7 +245,7 @@ def test_a_budget_gives_a_method_that_learns_nothing_no_second_row(run: MakeRun,
         run(f"pixels_{seed}", seed=seed, method="raw_pixels", config=settings)
         run(f"csi_{seed}", seed=seed, config=settings | {"method": {"optimizer": {"rate": 1}}})
     labels = [row.label for row in only_table(tmp_path).rows]
-    assert labels == ["csi", "csi, schedule.total_images=30000", "raw_pixels"]
+    assert labels == ["csi, schedule.total_images=1", "csi, schedule.total_images=30000", "raw_pixels"]
 
 
 def test_published_figures_stand_beneath_the_last_row_of_their_method(run: MakeRun, tmp_path: Path) -> None:
@@ -294,6 +294,31 @@ def test_a_difference_from_published_figures_is_of_what_both_have(run: MakeRun, 
     (row,) = only_table(tmp_path).rows
     expected = {"ship": 90 - figures.auroc["ship"], "bird": 70 - figures.auroc["bird"]}
     assert row.difference == pytest.approx(expected | {MEAN: sum(expected.values()) / 2})
+
+
+def test_a_row_says_what_differs_even_where_no_value_is_the_usual_one(run: MakeRun, tmp_path: Path) -> None:
+    for limit in (100, 1000):
+        run(f"csi_{limit}", config=SETTINGS | {"data": {"train_limit": limit}})
+        run(f"geom_{1100 - limit}", **of_method("geom", limit=1100 - limit))
+    labels = [row.label for row in only_table(tmp_path).rows]
+    assert labels == [
+        "geom, limit=100",
+        "geom, limit=1000",
+        *(f"csi, data.train_limit={n}" for n in (100, 1000)),
+    ]
+
+
+def test_how_many_images_were_learned_from_is_said_in_place_of_what_was_held_out(
+    run: MakeRun, tmp_path: Path
+) -> None:
+    counts = {"train": 100, "calibration": 1000, "test": 10, "test_normal": 5, "test_anomalous": 5}
+    settings = {"batch_size": 32, "width": 16, "data": {"train_limit": 100}}
+    shared = {"dataset": "cifar10", "counts": counts, "config": settings}
+    run("ship", normal_class="ship", iterations=250, **shared)
+    said = (
+        "80 passes over a class's training images, at most 100 of these learned from, networks of width 16."
+    )
+    assert only_table(tmp_path).sentence.startswith(f"Ours: {said}")
 
 
 def test_how_long_ours_were_trained_is_said_where_published_figures_are(run: MakeRun, tmp_path: Path) -> None:
