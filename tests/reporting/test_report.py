@@ -92,7 +92,7 @@ def test_the_csv_has_a_row_a_run(run: MakeRun, tmp_path: Path) -> None:
     rows = list(csv.DictReader(report(tmp_path)["csv"].splitlines()))
     assert [row["auroc"] for row in rows] == ["0.9", ""]
     assert rows[0] | {"path": ""} == {
-        "dataset": "toys", "class": "ball", "method": "csi", "variant": "",
+        "dataset": "toys", "class": "ball", "method": "csi", "variant": "width=16",
         "seed": "0", "score": "csi", "auroc": "0.9", "low": "0.89", "high": "0.91", "seconds": "30",
         "frechet": "2.5", "path": "",
     }  # fmt: skip
