@@ -73,7 +73,6 @@ def write_page(path: Path, found: Tally, pictures: int, detector: Detector, besi
         promise=promise,
         held_out=None if detector.threshold is None else len(detector.threshold.held_out),
         others=found.below,
-        kept=len(found.top),
         table=tables(path.with_suffix(""))[0].name,
         thresholds=beside.thresholds,
         curve=next(iter(curves), None),

@@ -72,9 +72,7 @@ class Predicted:
     held_out: int | None
     """How many images the p-values count; None without calibration."""
     others: int
-    """How many images that were scored are not among the `kept` most anomalous; some of them are shown."""
-    kept: int
-    """These, of which the first are shown."""
+    """How many images that were scored are not among the most anomalous, of which the first are shown."""
     table: str
     """The name of the file with all images."""
     thresholds: Sequence[AtRate]

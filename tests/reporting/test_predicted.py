@@ -63,7 +63,6 @@ def predicted(folder: Path) -> Predicted:
         promise="At most 1 % of good pictures would be called so.",
         held_out=19,
         others=330,
-        kept=10,
         table="predictions.csv",
         thresholds=entries,
         curve=embed([folder / "thresholds.png"], 100_000)[0],
