@@ -4,7 +4,8 @@ There are no anomalies to choose settings by, and choosing by test labels would 
 allow this: images pieced together from held-out ones have their colours and textures, but nobody would call
 them normal. A detector that does not rank them above held-out inliers has not learned what the class looks
 like. Being an AUROC, it compares trainings whose losses have other scales (temperatures, weights). It is a
-stand-in: how far it follows the real AUROC is measured in docs/search.md.
+stand-in: how far it follows the real AUROC is measured in docs/search.md. The held-out images that calibrate
+are others: what was chosen by an image scores it a little too low for a threshold.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,7 +17,6 @@ from torch import Generator
 
 from anomaly_gan.batches import FloatBatches
 from anomaly_gan.data.module import OneClassData
-from anomaly_gan.errors import UserError
 from anomaly_gan.metrics.auroc import auroc
 from anomaly_gan.randomness import make_rng
 from anomaly_gan.scoring.base import Scorer
@@ -32,23 +32,15 @@ ORDERS = ((1, 0, 3, 2), (2, 3, 0, 1), (3, 2, 1, 0), (1, 2, 3, 0), (2, 0, 3, 1), 
 
 
 def validate(scorer: Scorer, data: OneClassData, seed: int) -> dict[str, Any]:
-    """AUROC, in [0, 1], of the ranking score: held-out inliers against what nobody would call normal.
+    """AUROC, in [0, 1], of the ranking score: validation inliers against what nobody would call normal.
 
     Returns:
         `auroc`, against images pieced together from inliers, the mean over two kinds; `defects`, against
         inliers with a small defect, the mean over kinds that no method learns from; `by_kind`; `inliers`
         and `pieced`, how many there were.
-
-    Raises:
-        UserError: fewer than two images are held out.
     """
-    if len(data.calibration) < 2:
-        raise UserError(
-            f"validate=true needs held-out images, there are {len(data.calibration)}: "
-            "set data.calibration_fraction=0.2 or so"
-        )
     rng = make_rng("cpu", seed, "validation")
-    batches = [*FloatBatches(data.calibration_loader(), scorer.device, "scoring held-out images")]
+    batches = [*FloatBatches(data.validation_loader(), scorer.device, "scoring validation images")]
     normal = torch.cat([scorer.score(batch) for batch in batches])
     images = torch.cat([batch.cpu() for batch in batches])
     by_kind = {}

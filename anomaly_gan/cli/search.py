@@ -39,8 +39,11 @@ Examples:
   anomaly-gan search experiment=digits_demo schedule.total_images=3200 ablation=csi,full \\
       optimizer.learning_rate='tag(log, interval(1e-4, 1e-2))' --trials 20"""
 
-HELD_OUT = "data.calibration_fraction=0.25"
-"""More than usual, unless said otherwise: it is what is searched by."""
+VALIDATED_BY = "data.validation_fraction"
+"""The setting that holds images out to choose by."""
+
+HELD_OUT = f"{VALIDATED_BY}=0.15"
+"""Unless said otherwise."""
 
 
 def main(arguments: list[str]) -> int:
@@ -80,7 +83,6 @@ def _search(settings: list[str], trials: int) -> int:
     for default in (HELD_OUT, "name=search"):
         if not any(word.startswith(f"{default.partition('=')[0]}=") for word in fixed):
             fixed.append(default)
-    fixed.append("validate=true")
     first = [f"{key}={_first(of)}" for key, of in space.items()]
     folder = folder_of([*fixed, *first]).parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -157,7 +159,7 @@ def _tell(study: Any, fixed: list[str], folder: Path) -> None:
     columns = {key: [trial.params[key] for trial in trials] for key in trials[0].params}
     write_csv(folder / "search.csv", {"validation": [trial.value for trial in trials]} | columns)
     best = trials[0]
-    settings = [word for word in fixed if word not in (HELD_OUT, "validate=true", "name=search")]
+    settings = [word for word in fixed if word != "name=search" and not word.startswith(VALIDATED_BY)]
     settings += [f"{key}={value}" for key, value in best.params.items()]
     print(
         f"best of {len(trials)} trials: {100 * best.value:.1f}, held-out against pieced-together images\n"

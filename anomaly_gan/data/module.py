@@ -15,7 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from anomaly_gan.data.decode import to_tensor
 from anomaly_gan.data.image_set import Batch, ImageSet
 from anomaly_gan.data.sampling import IterationBatches
-from anomaly_gan.data.split import class_index, hold_out
+from anomaly_gan.data.split import check_fractions, class_index, hold_out
 from anomaly_gan.errors import UserError
 from anomaly_gan.sharding import Shard
 from anomaly_gan.types import Labels
@@ -39,6 +39,7 @@ class OneClassData(LightningDataModule, ABC):
         total_images: training images of the whole run, repeats counted; None: as `passes` says.
         passes: how often each normal image is seen, on average, where `total_images` is None.
         calibration_fraction: part of the normal training images that is held out for thresholds, in [0, 1).
+        validation_fraction: another part, held out for `validation.validate`, in [0, 1).
         evaluation_batch_size: images per batch of every other loader.
         workers: loader processes for images that are read from files; those in memory need none.
         seed: of the held-out part and of the batches.
@@ -56,7 +57,8 @@ class OneClassData(LightningDataModule, ABC):
         total_images: training images of the whole run (after `setup`, as all that follow).
         normal_index: index of the normal class.
         train: normal images to learn from.
-        calibration: normal images held out; may be empty.
+        calibration: normal images held out for thresholds; may be empty.
+        validation: normal images held out to choose by; may be empty.
         test: images of all classes, or None.
         skipped: names of files left out because they cannot be read.
         notes: what a person should know of the images.
@@ -73,6 +75,7 @@ class OneClassData(LightningDataModule, ABC):
     total_images: int
     train: ImageSet
     calibration: ImageSet
+    validation: ImageSet
     test: ImageSet | None
 
     def __init__(
@@ -83,6 +86,7 @@ class OneClassData(LightningDataModule, ABC):
         total_images: int | None,
         passes: float | int | None = None,
         calibration_fraction: float | int = 0.1,
+        validation_fraction: float | int = 0.0,
         evaluation_batch_size: int = 512,
         workers: int = 0,
         seed: int = 0,
@@ -96,7 +100,7 @@ class OneClassData(LightningDataModule, ABC):
         self.normal_class = normal_class
         self.batch_size = batch_size
         self._asked_images, self.passes = total_images, passes
-        self.calibration_fraction = calibration_fraction
+        self.calibration_fraction, self.validation_fraction = calibration_fraction, validation_fraction
         self.evaluation_batch_size = evaluation_batch_size
         self.workers = workers
         self.seed = seed
@@ -137,7 +141,8 @@ class OneClassData(LightningDataModule, ABC):
         self.discover()
         self.normal_index = class_index(self.normal_class, self.class_names, self.name)
         self.normal_class = self.class_names[self.normal_index]
-        learned, self.calibration = self._hold_out(self.load_train(self.normal_index).evenly(self.limit))
+        inliers = self.load_train(self.normal_index).evenly(self.limit)
+        learned, self.calibration, self.validation = self._hold_out(inliers)
         self.train = learned.drawn(self.train_limit, self.seed)
         if self.batch_size > len(self.train):
             self.batch_size = len(self.train)
@@ -148,10 +153,7 @@ class OneClassData(LightningDataModule, ABC):
         self._is_set_up = True
 
     def _check_numbers(self) -> None:
-        if not 0 <= self.calibration_fraction < 1:
-            raise UserError(
-                f"data.calibration_fraction={self.calibration_fraction} must be at least 0 and below 1"
-            )
+        check_fractions(self.calibration_fraction, self.validation_fraction)
         if not 0 <= self.seed < 2**32:  # what numpy takes
             raise UserError(f"seed={self.seed} must be at least 0 and below {2**32}")
         if self.workers < 0:
@@ -169,25 +171,31 @@ class OneClassData(LightningDataModule, ABC):
             if value is not None and value < 2:
                 raise UserError(f"data.{key}={value} must be at least 2, or null for all images")
 
-    def _hold_out(self, inliers: ImageSet) -> tuple[ImageSet, ImageSet]:
-        """Training and calibration images, each in their natural order."""
+    def _hold_out(self, inliers: ImageSet) -> tuple[ImageSet, ImageSet, ImageSet]:
+        """Training, calibration and validation images, each in their natural order."""
         count = len(inliers)
         if count < 2:
             raise UserError(
                 f"class {self.normal_class} of {self.name} has {count} training image(s), 2 are needed: "
                 "add images or choose another normal_class"
             )
-        if self.calibration_fraction == 0:
-            return inliers, inliers.subset([])
+        if self.calibration_fraction == self.validation_fraction == 0:
+            return inliers, inliers.subset([]), inliers.subset([])
         first = inliers.first_copies()
         group = self.held_together(inliers, first)
-        split = hold_out(first, group, self.calibration_fraction, self.seed)
+        split = hold_out(first, group, self.calibration_fraction, self.validation_fraction, self.seed)
         if split.copies:
             self.notes.append(
                 f"{split.copies} of {count} normal images are exact copies of others; "
                 f"{split.left_out} of them, copies of held-out images, are left out"
             )
-        return inliers.subset(split.trained_on), inliers.subset(split.held_out)
+        if self.validation_fraction and len(split.validating) < 2:
+            raise UserError(
+                f"data.validation_fraction={self.validation_fraction}: {len(split.validating)} of {count} "
+                "normal images, 2 are needed: hold a larger part out, or 0 for none"
+            )
+        trained_on = inliers.subset(split.trained_on)
+        return trained_on, inliers.subset(split.calibrating), inliers.subset(split.validating)
 
     def held_together(self, images: ImageSet, first: Labels) -> Labels:
         """For each image the index of one that must lie on the same side of the threshold, [N]. A hook.
@@ -235,8 +243,12 @@ class OneClassData(LightningDataModule, ABC):
         return self._in_order(self.train, process, processes)
 
     def calibration_loader(self, process: int = 0, processes: int = 1) -> DataLoader[Batch]:
-        """The held-out normal images in order, if there are any; of several processes, one's part of them."""
+        """The calibration images in order, if there are any; of several processes, one's part of them."""
         return self._in_order(self.calibration, process, processes)
+
+    def validation_loader(self) -> DataLoader[Batch]:
+        """The validation images in order, if there are any."""
+        return self._in_order(self.validation)
 
     def test_loader(self, process: int = 0, processes: int = 1) -> DataLoader[Batch]:
         """The test images in order; of several processes, one's part of them.
@@ -299,6 +311,7 @@ class OneClassData(LightningDataModule, ABC):
             "counts": {
                 "train": len(self.train),
                 "calibration": len(self.calibration),
+                "validation": len(self.validation),
                 "test": tested,
                 "test_normal": normal,
                 "test_anomalous": tested - normal,

@@ -1,4 +1,4 @@
-"""Which class is normal, and which of its images are held out."""
+"""Which class is normal, and which of its images are held out, for what."""
 
 from typing import NamedTuple
 
@@ -12,38 +12,58 @@ from anomaly_gan.types import Labels
 
 
 class Split(NamedTuple):
-    """Normal images of two kinds, by their indices, in ascending order."""
+    """Normal images of three kinds, by their indices, in ascending order."""
 
     trained_on: Int64[Tensor, " trained_on"]
-    held_out: Int64[Tensor, " held_out"]
+    calibrating: Int64[Tensor, " calibrating"]
+    validating: Int64[Tensor, " validating"]
     copies: int
     """How many images are exact copies of an earlier one."""
     left_out: int
-    """How many of them are on neither side."""
+    """How many of them are of no kind."""
 
 
-def hold_out(first: Labels, group: Labels, fraction: float, seed: int) -> Split:
-    """Hold a part of the normal images out.
+def check_fractions(calibration: float | int, validation: float | int) -> None:
+    """Raises UserError where these parts of the normal images cannot be held out, and some be left."""
+    for name, part in (("calibration", calibration), ("validation", validation)):
+        if not 0 <= part < 1:
+            raise UserError(f"data.{name}_fraction={part} must be at least 0 and below 1")
+    if calibration + validation >= 1:
+        raise UserError(
+            f"data.calibration_fraction={calibration} and data.validation_fraction={validation} "
+            "must be below 1 together"
+        )
+
+
+def hold_out(
+    first: Labels, group: Labels, calibrating: float | int, validating: float | int, seed: int
+) -> Split:
+    """Hold two parts of the normal images out: one for thresholds, one to choose by.
 
     Exact copies of an image stay on one side: a held-out image that was trained on would look more normal
     than a new one, and break what the threshold promises. It is held out once; its copies are left out.
+    For the same reason what is chosen by (a method, its settings) gives no threshold. Which images
+    calibrate does not depend on how many validate.
 
     Args:
         first: for each of N images the first that is exactly like it, [N].
         group: for each of them the index of one that must lie on the same side, [N].
-        fraction: how much is held out, in (0, 1).
+        calibrating: how much is held out for thresholds, in [0, 1).
+        validating: how much is held out to choose by, in [0, 1); below 1 with the other.
         seed: of the draw.
     """
     distinct = first.unique()
     groups, sizes = group[distinct].unique(return_counts=True)
     order = torch.randperm(len(groups), generator=make_rng("cpu", seed, "calibration"))[:-1]
-    wanted = round(fraction * len(distinct))
     before = sizes[order].cumsum(0) - sizes[order]
-    held_out = groups[order[before < wanted]]
-    chosen = distinct[torch.isin(group[distinct], held_out)]
-    trained_on = (~torch.isin(group, held_out)).nonzero().flatten()
-    left_out = len(first) - len(trained_on) - len(chosen)
-    return Split(trained_on, chosen, len(first) - len(distinct), left_out)
+    ends = [round(part * len(distinct)) for part in (calibrating, calibrating + validating)]
+    to_calibrate = groups[order[before < ends[0]]]
+    to_validate = groups[order[(before >= ends[0]) & (before < ends[1])]]
+    calibrates = distinct[torch.isin(group[distinct], to_calibrate)]
+    validates = distinct[torch.isin(group[distinct], to_validate)]
+    trained_on = (~torch.isin(group, torch.cat([to_calibrate, to_validate]))).nonzero().flatten()
+    left_out = len(first) - len(trained_on) - len(calibrates) - len(validates)
+    return Split(trained_on, calibrates, validates, len(first) - len(distinct), left_out)
 
 
 def class_index(wanted: int | str, class_names: tuple[str, ...], dataset: str) -> int:

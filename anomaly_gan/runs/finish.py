@@ -153,7 +153,7 @@ def measure(run: Run, tested: Tested, feature_network: FeatureNetwork | None) ->
         generator = generation.quality(run.scorer, run.data, feature_network)
         seconds["generator"] = time.perf_counter() - start
     validation = None
-    if run.config.get("validate"):
+    if run.data.validation_fraction:
         validation = validate(run.scorer, run.data, run.config["seed"])
     localisation = None
     if scored is not None and run.scorer.scores_places:

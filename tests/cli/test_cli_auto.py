@@ -26,6 +26,9 @@ def test_the_method_is_taken_that_ranks_best_what_is_asked_for_and_runs_are_foun
     files = {json.loads(path.read_text())["method"]: path for path in tmp_path.rglob("result.json")}
     results = {method: json.loads(path.read_text()) for method, path in files.items()}
     assert set(results) == {"raw_pixels", "csi"}
+    for result in results.values():  # what it is chosen by gives no threshold
+        assert result["counts"]["validation"] == result["validation"]["inliers"] == 9
+        assert result["counts"]["calibration"] == result["calibration"]["held_out"] == 6
     test = {method: result["auroc"][result["primary"]] for method, result in results.items()}
     assert all(result["validation"]["defects"] < auto.SEEN for result in results.values())  # tiny digits
     by = {"normal": {"csi": 1.0, "raw_pixels": 0.0}, "test": test}  # csi alone looks at what is shown
@@ -79,8 +82,8 @@ def test_what_makes_no_choice_is_said_in_one_line(command, arguments: tuple[str,
 
 def test_a_budget_of_minutes_is_shared_by_those_that_learn() -> None:
     given = ["data=folder", "budget=10min"]
-    assert auto.run_of("csi", given) == ["method=csi", "data=folder", "budget=4.5min", "validate=true"]
-    assert auto.run_of("padim", given) == ["method=padim", "data=folder", "validate=true"]
+    assert auto.run_of("csi", given) == ["method=csi", "data=folder", "budget=4.5min"]
+    assert auto.run_of("padim", given) == ["method=padim", "data=folder"]
 
 
 def test_without_pretrained_features_the_others_are_tried(

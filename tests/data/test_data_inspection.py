@@ -104,15 +104,20 @@ def test_copies_of_an_image_are_never_on_both_sides(
     for i in range(40):
         image(i % 25, size=(16, 16)).save(tmp_path / f"{i:02d}.png")  # 15 have a copy
     data = folder(
-        tmp_path, image_size=16, calibration_fraction=0.4, seed=seed, memory_limit_gib=memory_limit_gib
+        tmp_path,
+        image_size=16,
+        calibration_fraction=0.2,
+        validation_fraction=0.2,
+        seed=seed,
+        memory_limit_gib=memory_limit_gib,
     )
     data.setup()
     trained = {int(Path(name).stem) % 25 for name in data.train.names}
-    held_out = [int(Path(name).stem) % 25 for name in data.calibration.names]
+    held_out = [int(Path(name).stem) % 25 for name in data.calibration.names + data.validation.names]
     assert len(held_out) == len(set(held_out)) == 10
     assert trained.isdisjoint(held_out)
     assert trained | set(held_out) == set(range(25))
-    left_out = 40 - len(data.train) - len(data.calibration)
+    left_out = 40 - len(data.train) - len(data.calibration) - len(data.validation)
     assert left_out == sum(number < 15 for number in held_out)
     (note,) = data.notes
     assert note.startswith(f"15 of 40 normal images are exact copies of others; {left_out} of them")

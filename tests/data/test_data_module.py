@@ -28,6 +28,15 @@ def test_calibration_images_are_never_trained_on(fraction: float, held_out: int)
     assert len(list(data.calibration_loader())) == (held_out > 0)
 
 
+def test_what_is_chosen_by_gives_no_threshold_and_is_not_trained_on() -> None:
+    data = digits(calibration_fraction=0.1, validation_fraction=0.15)
+    parts = [data.train.names, data.calibration.names, data.validation.names]
+    assert sorted(name for part in parts for name in part) == digits(calibration_fraction=0).train.names
+    assert [len(part) for part in parts] == [82, 11, 17]
+    assert data.calibration.names == digits(calibration_fraction=0.1).calibration.names
+    assert digits(calibration_fraction=0, validation_fraction=0.15).calibration.names == []
+
+
 def test_the_held_out_part_follows_from_the_seed_alone() -> None:
     first, again, other = digits(seed=0), digits(seed=0, batch_size=4), digits(seed=1)
     assert first.calibration.names == again.calibration.names
@@ -130,6 +139,9 @@ def test_a_name_of_ones_own_labels_the_results() -> None:
         ({"evaluation_batch_size": 0}, "evaluation_batch_size=0 must be at least 1"),
         ({"calibration_fraction": 1.0}, "data.calibration_fraction=1.0 must be at least 0 and below 1"),
         ({"calibration_fraction": -0.1}, "data.calibration_fraction=-0.1"),
+        ({"validation_fraction": 1}, "data.validation_fraction=1 must be at least 0 and below 1"),
+        ({"validation_fraction": 0.9}, "data.validation_fraction=0.9 must be below 1 together"),
+        ({"validation_fraction": 0.01}, "data.validation_fraction=0.01: 1 of 110 normal images"),
         ({"limit": 1}, "data.limit=1 must be at least 2"),
         ({"train_limit": 1}, "data.train_limit=1 must be at least 2"),
         ({"normal_class": "tree"}, "normal_class=tree is no class of digits: valid: 0, 1, 2, 3"),
