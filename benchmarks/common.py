@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import statistics
 import sys
 import tempfile
@@ -183,10 +182,22 @@ def peak_flops_per_second(kind: str, dtype: torch.dtype, width: int, device: tor
 
 
 def peak_mib(device: str) -> int:
-    """The most memory that this process has had so far, MiB; on a GPU, there."""
+    """The most memory that this process has had, MiB, since it began or `forget_peak`; on a GPU, there.
+
+    Of Linux alone. `getrusage` will not do: a process begins with the peak of the one that started it.
+    """
     if device == "cuda":
         return torch.cuda.max_memory_allocated() // 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) // 1024
+
+
+def forget_peak(device: str) -> None:
+    """From now on `peak_mib` is that of what comes; now, it is what the process has."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def rounded(values: Sequence[float]) -> list[float]:

@@ -13,7 +13,6 @@ import io
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import sys
@@ -294,7 +293,7 @@ def run_all() -> None:
         assert code == 0, err
         (detector,) = place.glob("runs/digits/*/detector.ckpt")
         decoded, predicted = fuzz_images(given.images, place, detector)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        peak = common.peak_mib("cpu")
         parts = {"images decoded": decoded, "images predicted": predicted}
         parts["settings of train"] = fuzz_settings("train", TINY, given.settings * 4 // 5, place)
         for command, words in OTHERS.items():
@@ -303,7 +302,7 @@ def run_all() -> None:
     content: dict[str, Any] = {
         part: {"outcomes": dict(found.outcomes), "problems": found.problems} for part, found in parts.items()
     }
-    content |= {"seconds": round(time.monotonic() - begin, 1), "peak_mib_of_decoding": before}
+    content |= {"seconds": round(time.monotonic() - begin, 1), "peak_mib_of_decoding": peak}
     print(json.dumps({part: content[part]["outcomes"] for part in parts}))
     common.write(given.output, content)
     raise SystemExit(any(found.problems for found in parts.values()))

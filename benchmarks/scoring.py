@@ -10,7 +10,6 @@ An evaluation of 10,000 images against 5,000 is put together from F's measured r
 import argparse
 import importlib.util
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import median, rounded, seconds, write
+from common import forget_peak, median, peak_mib, rounded, seconds, write
 from torch import Tensor
 
 from anomaly_gan.allocator import keep_memory
@@ -47,19 +46,15 @@ def search(rows: int, queries: int, chunk: int, device: str) -> dict[str, Any]:
     bank = F.normalize(embeddings(rows, 1, device), dim=2)
     asked = embeddings(queries, 2, device)
     nearest(asked[:16], bank[:1024], chunk)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated() // 1024
+    forget_peak(device)
+    before = peak_mib(device)
 
     def work() -> None:
         for images in asked.split(BATCH):
             nearest(images, bank, chunk)
 
     times = [seconds(work, device) for _ in range(3)]
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if device == "cuda":
-        after = torch.cuda.max_memory_allocated() // 1024
+    after = peak_mib(device)
     flops = 2 * rows * queries * SHIFTS * SIZE
     return {
         "rows": rows,
@@ -69,7 +64,7 @@ def search(rows: int, queries: int, chunk: int, device: str) -> dict[str, Any]:
         "images_per_second": round(queries / median(times), 1),
         "gflop_per_second": round(flops / median(times) / 1e9, 1),
         "bank_mib": bank.nbytes // 2**20,
-        "more_mib": (after - before) // 1024,
+        "more_mib": after - before,
     }
 
 
