@@ -7,7 +7,7 @@ import argparse
 import time
 from pathlib import Path
 
-from common import Clock, fit, prepare, write
+from common import Clock, fit, prepare, synchronise, write
 
 from anomaly_gan.allocator import keep_memory
 from anomaly_gan.results import machine
@@ -33,8 +33,10 @@ def main() -> None:
     clock = Clock(warm_up, window=per_epoch)
     fit(method, data, config, clock)
     epoch = clock.seconds[0] * per_epoch
+    synchronise(method.device)
     start = time.perf_counter()
     batches = sum(1 for _ in data.train_dataloader())
+    synchronise(method.device)
     loader = (time.perf_counter() - start) * per_epoch / batches
     print(
         f"width {arguments.width}, {arguments.precision}, {machine()}: {epoch:.2f} s an epoch of {per_epoch} "

@@ -61,11 +61,13 @@ class Stay:
     """Of `found`, which several trainings write to."""
 
     @classmethod
-    def open(cls, out: Path, minutes: float) -> "Stay":
+    def open(cls, out: Path, minutes: float, width: int) -> "Stay":
         chip = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         path = out / f"{re.sub(r'[^A-Za-z0-9]+', '_', chip).lower()}.json"
         out.mkdir(parents=True, exist_ok=True)
         found = json.loads(path.read_text()) if path.exists() else {}
+        if found.setdefault("width", width) != width:
+            raise SystemExit(f"{path} is of width {found['width']}: give another --out for --width {width}")
         found |= {"machine": machine(), "versions": versions()}
         for key in ("parts", "runs", "cut_short"):
             found.setdefault(key, {})
@@ -78,7 +80,7 @@ class Stay:
 
     def keep(self, kind: str, name: str, value: dict[str, Any]) -> None:
         with self.lock:
-            self.found[kind][name] = value
+            self.found[kind][name] = value | {"git": self.found["versions"].get("git")}
             write_atomically(self.path, json.dumps(self.found, indent=2) + "\n")
 
     def part(self, name: str, command: list[str], result: Path | None = None) -> None:
@@ -187,7 +189,7 @@ def main() -> None:
     if unknown := set(given.groups) - known:
         raise SystemExit(f"--groups: there is no {sorted(unknown)}; there are {sorted(known)}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    stay = Stay.open(given.out, given.minutes)
+    stay = Stay.open(given.out, given.minutes, given.width)
     for name in given.again:
         for kind in ("parts", "runs", "cut_short"):
             stay.found[kind].pop(name, None)

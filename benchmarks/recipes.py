@@ -75,11 +75,15 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     given = parser.parse_args()
     lines: list[dict[str, Any]] = []
-    asked = f"--minutes {given.minutes:g}"
+    asked = (
+        f"--minutes {given.minutes:g} --seeds {' '.join(map(str, given.seeds))} --only {' '.join(given.only)}"
+    )
     for variant in given.only:
         for seed in given.seeds:
             for dataset, name in CLASSES:
-                folder = (given.runs / f"{variant}_{dataset}_{name}_seed{seed}".replace(" ", "_")).resolve()
+                folder = (
+                    given.runs / f"{variant}_{dataset}_{name}_seed{seed}_{given.minutes:g}min"
+                ).resolve()
                 which = [f"data={dataset}", f"normal_class={name}", f"seed={seed}"]
                 which.append(f"schedule.minutes={given.minutes:g}")
                 result = train(given.data.resolve(), folder, [*which, *BASE, *VARIANTS[variant]])

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from anomaly_gan.allocator import keep_memory
 from anomaly_gan.networks.feature_extractor import FeatureExtractor
+from anomaly_gan.precision import keep_float32
 from anomaly_gan.results import machine
 from anomaly_gan.scoring.neighbours import BANK_ROWS
 from anomaly_gan.scoring.scores import nearest
@@ -122,6 +123,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device = arguments.device
     keep_memory()
+    keep_float32()
     if arguments.only:
         print(json.dumps(search(*arguments.only, device)))
         return

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from anomaly_gan.allocator import keep_memory
 from anomaly_gan.networks.feature_extractor import FeatureExtractor
+from anomaly_gan.precision import keep_float32
 from anomaly_gan.randomness import RowRng
 from anomaly_gan.results import machine
 from anomaly_gan.transforms.augment import Augment
@@ -90,13 +91,15 @@ def main() -> None:
     arguments = parser.parse_args()
     width, device = arguments.width, arguments.device
     warm_up, window = (2, 1) if device == "cpu" else (30, 50)
+    keep_float32()
 
     def peaks(kind: str = "convolution") -> dict[str, float]:
         return {name: peak_flops_per_second(kind, dtype, width, device) for name, dtype in DTYPES.items()}
 
     # Plain PyTorch first: once malloc keeps its memory it cannot be told to forget.
     step = plain(width, torch.rand(32, 3, 32, 32, device=device))
-    step()
+    for _ in range(warm_up):
+        step()
     times: dict[str, list[float]] = {
         PLAIN: [seconds(step, device, window) for _ in range(arguments.repetitions)]
     }

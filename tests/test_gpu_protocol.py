@@ -64,7 +64,7 @@ def test_it_trains_and_what_is_done_is_not_done_again(tmp_path: Path) -> None:
 def test_a_part_that_fails_is_noted_and_one_that_is_cut_short_is_done_again(
     protocol, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stay = protocol.Stay.open(tmp_path, minutes=10)
+    stay = protocol.Stay.open(tmp_path, minutes=10, width=8)
     stay.part("bad", [sys.executable, "-c", "print('its last words'); raise SystemExit(1)"])
     stay.part("good", [sys.executable, "-c", "print('noise'); print('{\"seconds\": 1}')"])
     stay.part("dumb", [sys.executable, "-c", "print('no JSON')"])
@@ -83,12 +83,16 @@ def test_a_part_that_fails_is_noted_and_one_that_is_cut_short_is_done_again(
     stay.part("slow", [sys.executable, "-c", "import time; time.sleep(60)"])
     assert "long" not in stay.found["parts"]
     stay.part("long", [sys.executable, "-c", "print('{}')"])
-    parts = protocol.Stay.open(tmp_path, minutes=10).found["parts"]
+    with pytest.raises(SystemExit, match="is of width 8: give another --out for --width 64"):
+        protocol.Stay.open(tmp_path, minutes=10, width=64)
+    parts = protocol.Stay.open(tmp_path, minutes=10, width=8).found["parts"]
+    assert all("git" in part for part in parts.values())
     assert parts["bad"]["failed"][0] == "its last words"
     assert parts["dumb"]["failed"][0] == "no JSON"
-    assert parts["longer"] == {"failed": ["cut short twice"]}
-    assert parts["slow"] == {"failed": ["over 1 s"]}
-    assert (parts["good"], parts["long"]) == ({"seconds": 1}, {})
+    assert parts["longer"]["failed"] == ["cut short twice"]
+    assert parts["slow"]["failed"] == ["over 1 s"]
+    assert parts["good"]["seconds"] == 1
+    assert parts["long"].keys() == {"git"}
     stay.deadline = time.monotonic()  # the minutes are over
     stay.part("late", [sys.executable, "-c", "print('{}')"])
     assert "late" not in stay.found["parts"]
