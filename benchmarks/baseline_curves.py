@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 COMMON = "data=cifar10_jpeg data.calibration_fraction=0 trainer.precision=32-true"
 
 SETTINGS = {
-    "deep_svdd": "width=64 method.stages.one_class.optimizer.milestones=[] optimizer.milestones=[]",
+    "deep_svdd": "width=64 method.stages.one_class.milestones=[] optimizer.milestones=[]",
     "rot_trans": "width=16 batch_size=16 schedule.total_images=3200 scoring.precision=bf16-mixed",
     "goad": "width=16 batch_size=8 schedule.total_images=2400 scoring.shifts.translations=false",
 }

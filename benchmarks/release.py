@@ -62,8 +62,9 @@ DETECTORS = {
         ),
         what="flawless surfaces of magnetic tiles, under that data set's camera and light",
         source="the magnetic tile defect data set (Huang, Qiu and Yuan, 2020)",
-        limits="misses about half of the defects at its threshold, faint cracks most of all; other tiles, "
-        "cameras and lights need a training of their own",
+        limits="its recipe was chosen by the blowholes and cracks among these test images; misses about half "
+        "of the defects at its threshold, faint cracks most of all; other tiles, cameras and lights need "
+        "a training of their own",
     ),
 }
 
@@ -102,7 +103,7 @@ def card(name: str, known: Detector, result: RunResult, file: Path) -> str:
         f"Normal to it: {known.what}. Everything else is an anomaly.",
         f"**Images**: {known.source}. {_count(result)}. The file holds thumbnails of those it learned from.",
         f"**Trained by** `{command.replace('{tiles}', 'tiles')}`: {trained}; {_versions(result)}.",
-        f"**Figures**, on images that it never saw: {_auroc(result)}. {_promise(result)}",
+        f"**Figures**, on images that it did not learn from: {_auroc(result)}. {_promise(result)}",
         f"**Limits**: {known.limits}.",
         f"**File**: {file.name}, {size:.1f} MB, SHA-256 `{checksum}`.",
     ]

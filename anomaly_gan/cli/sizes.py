@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -33,8 +33,13 @@ SAMPLE = 64
 """Images scored to see how fast scoring is."""
 
 
-def choose_sizes(config: DictConfig) -> list[str]:
-    """Fill in width and number of images where they are null, by the device; a line for each choice."""
+def choose_sizes(config: DictConfig, given: Sequence[str] = ()) -> list[str]:
+    """Fill in width and number of images where they are null, by the device; a line for each choice.
+
+    Args:
+        config: of a training; it is changed.
+        given: the overrides of the command line. A number of passes given there goes before the rule.
+    """
     gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     device, schedule = "gpu" if gpu else "cpu", config.schedule
     lines = []
@@ -44,11 +49,12 @@ def choose_sizes(config: DictConfig) -> list[str]:
         if "${width}" in str([said["method"], said["scoring"]]):
             lines.append(f"width={config.width}: by rule, on a {device.upper()}")
     if schedule.total_images is None:
-        schedule.total_images = schedule.on_cpu if device == "cpu" else None
+        by_passes = any(word.startswith("schedule.passes=") for word in given)
+        schedule.total_images = schedule.on_cpu if device == "cpu" and not by_passes else None
         if schedule.total_images is None and schedule.passes is None:
             schedule.total_images = schedule.on_gpu
         if schedule.minutes is None and schedule.total_images is None:
-            lines.append(f"schedule.passes={schedule.passes}: the length of the recipe")
+            lines.append(f"schedule.passes={schedule.passes}: the length of the training")
         elif schedule.minutes is None:
             lines.append(f"schedule.total_images={schedule.total_images}: by rule, on a {device.upper()}")
     return lines

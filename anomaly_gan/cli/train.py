@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 
@@ -44,7 +45,7 @@ from anomaly_gan.scoring.calibration import check_rate
 def main(config: DictConfig, folder: Path) -> int:
     """Train as `config` says, into `folder`."""
     end_with_parent()
-    choices = choose_sizes(config)
+    choices = choose_sizes(config, HydraConfig.get().overrides.task)
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     # Of several processes of one run, the first speaks for all.
     first = is_first_process()
@@ -117,6 +118,11 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
     check_rate(config["threshold"]["false_positive_rate"])
     config, data = _set_up_data(config)
     method = _new_method(config, data)
+    if method.learns and data.batch_size < method.least_batch:
+        raise UserError(
+            f"batch_size={data.batch_size}: method={config['method']['name']} learns from "
+            f"{method.least_batch} images or more at a time; set a larger one, or give more images"
+        )
     # A file that cannot be used is refused now, not after the training.
     network = feature_network(**config["generator_metrics"]) if method.scorer.generates else None
     if config["schedule"]["minutes"] is not None and method.learns:

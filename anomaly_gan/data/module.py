@@ -231,12 +231,15 @@ class OneClassData(LightningDataModule, ABC):
         return self._loader(self.train, batches)
 
     def check_processes(self, processes: int) -> None:
-        """Raises UserError where a batch cannot be shared between so many processes."""
+        """Raises UserError where a batch, or what is scored, cannot be shared between so many processes."""
         if self.batch_size < processes:
             raise UserError(
                 f"batch_size={self.batch_size} cannot be shared between {processes} processes: "
                 f"set batch_size to {processes} or more, or trainer.devices to {self.batch_size} or less"
             )
+        if self._is_set_up:
+            for images in (self.calibration, self.test or self.train):
+                _check_shared(images, processes)
 
     def bank_loader(self, process: int = 0, processes: int = 1) -> DataLoader[Batch]:
         """The training images in order, each once; of several processes, one's part of them."""
@@ -261,8 +264,7 @@ class OneClassData(LightningDataModule, ABC):
         return self._in_order(self.test, process, processes)
 
     def _in_order(self, images: ImageSet, process: int = 0, processes: int = 1) -> DataLoader[Batch]:
-        if processes > 1 and len(images) < processes:
-            raise UserError(f"{processes} processes for {len(images)} images: choose fewer trainer.devices")
+        _check_shared(images, processes)
         # Whole batches for each process; smaller ones where there would be too few: each image is seen once.
         size = min(self.evaluation_batch_size, max(1, len(images) // processes))
         batches = list(BatchSampler(range(len(images)), size, drop_last=False))
@@ -318,3 +320,8 @@ class OneClassData(LightningDataModule, ABC):
                 "skipped": len(self.skipped),
             },
         }
+
+
+def _check_shared(images: ImageSet, processes: int) -> None:
+    if 0 < len(images) < processes > 1:
+        raise UserError(f"{processes} processes for {len(images)} images: choose fewer trainer.devices")

@@ -31,6 +31,9 @@ class Method(PhasedTraining):
     makers: tuple[str, ...] = ()
     """The networks that make images, where the method has such: while they are trained, `health` is asked."""
 
+    least_batch = 1
+    """Images that a batch must have, over all processes together, for it to learn."""
+
     same_when_recorded = False
     """Whether its training has been seen on a GPU to be the same when phases are replayed as CUDA graphs
     (`benchmarks/gpu_checks.py`): `trainer.cuda_graphs=auto` then replays them."""

@@ -37,6 +37,8 @@ class DeepSVDD(Method):
         training: see `Method`.
     """
 
+    least_batch = 2  # batch norm of embeddings
+
     def __init__(self, *, scorer: CentreDistance, **training: Any):
         network = scorer.network
         decoder = LeNetDecoder(scorer.image_size, scorer.channels, network.width, len(scorer.centre))

@@ -71,6 +71,8 @@ class OCGAN(Method):
 
     makers = ("decoder",)
 
+    least_batch = 2  # batch norm of codes
+
     def __init__(self, *, scorer: ReconstructionError, noise: float, mining_step: float, **training: Any):
         for key, value in (("noise", noise), ("mining_step", mining_step)):
             if value < 0:

@@ -134,11 +134,15 @@ def _table(dataset: str, runs: list[Run], score: str | None) -> Table:
         row.cells = _cells({place: value for place, value in values.items() if value is not None}, classes)
     raw = Row(Kind(RAW_PIXELS, ""), RAW_PIXELS)
     raw_values: dict[tuple[str, int], float] = {}
+    of_other_images: dict[str, None] = {}
     for row in ordered:
         for place, run in row.runs.items():
             value = run.result.auroc_raw_pixels
             if value is not None and abs(raw_values.setdefault(place, value) - value) > 5e-4:
-                notes.append(f"raw pixels, {place[0]}, seed {place[1]}: {row.label} saw other images.")
+                of_other_images[row.label] = None
+    if of_other_images:
+        labels = "; ".join(of_other_images)
+        notes.append(f"raw pixels: theirs are of other images than those that these saw: {labels}.")
     raw.cells = _cells(raw_values, classes)
     seeds = sorted({seed for row in ordered for _, seed in row.runs})
     beside, sentence = published(dataset)

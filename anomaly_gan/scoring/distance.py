@@ -77,5 +77,7 @@ def contrast_normalised(images: Images) -> Images:
 
     Of an image of one colour, which has no contrast, every value is 0.
     """
-    deviations = images - images.mean((1, 2, 3), keepdim=True)
+    # Not by the deviations: the mean of equal values is not always one of them, to the last place.
+    has_contrast = images.amax((1, 2, 3), keepdim=True) > images.amin((1, 2, 3), keepdim=True)
+    deviations = torch.where(has_contrast, images - images.mean((1, 2, 3), keepdim=True), 0)
     return deviations / deviations.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-8)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from anomaly_gan.distributed import gather_unknown, world_size
+from anomaly_gan.distributed import gather_unknown
 from anomaly_gan.errors import UserError
 from anomaly_gan.precision import in_full_precision
 from anomaly_gan.randomness import make_rng
@@ -24,6 +24,8 @@ class PatchCore(BackboneScorer, DenseScorer):
     """Distance of each place's features to the nearest of a bank of normal ones.
 
     The bank is chosen from all normal places by `farthest_points`, on a random projection of their features.
+    Other than in the paper, a picture's score is the highest of its blurred map, and is not weighed by how
+    near the neighbours of the nearest place in the bank are.
 
     Args:
         patches: how many the bank holds at most.
@@ -49,15 +51,13 @@ class PatchCore(BackboneScorer, DenseScorer):
 
     @torch.no_grad()
     def fit(self, normal: ImageBatches) -> None:
-        images = sum(len(batch) for batch in normal)
-        share = self.chosen_from // world_size()
-        rng = make_rng("cpu", self.seed, "patches")
+        here = torch.tensor([float(sum(len(batch) for batch in normal))], device=self.device)
+        each = -(-self.chosen_from // int(gather_unknown(here).sum()))  # of an image, rounded up
         kept: list[Tensor] = []
         for batch in in_parts(normal):
-            places = self._compared(self.place_features(batch)).flatten(0, 2)
-            each = -(-share * len(batch) // images)  # of this batch, rounded up
-            drawn = torch.randperm(len(places), generator=rng)[:each].sort().values
-            kept.append(places[drawn.to(places.device)])
+            of_batch = self._compared(self.place_features(batch)).flatten(1, 2)
+            for image, places in zip(batch, of_batch, strict=True):
+                kept.append(places[self._drawn(image, len(places), each)])
         places = gather_unknown(torch.cat(kept))
         size = len(self.bank.T)
         directions = torch.randn(size, self.projection, generator=make_rng("cpu", self.seed, "projection"))
@@ -67,6 +67,15 @@ class PatchCore(BackboneScorer, DenseScorer):
     def place_scores(self, features: PlaceFeatures) -> Float[Tensor, "batch rows columns"]:
         places = self._compared(features)
         return nearest_distance(places.flatten(0, 2), self.bank).unflatten(0, places.shape[:3])
+
+    def _drawn(self, image: Float[Tensor, "channels height width"], places: int, count: int) -> Tensor:
+        """Which places of an image are among those that the bank is chosen from, in ascending order.
+
+        It follows from the image alone, so neither batches nor processes make a difference.
+        """
+        sum_of_values = round(1e6 * float(image.double().sum()))
+        rng = make_rng("cpu", self.seed, "patches", sum_of_values)
+        return torch.randperm(places, generator=rng)[:count].sort().values.to(image.device)
 
     def _compared(self, features: PlaceFeatures) -> PlaceFeatures:
         """Features of each block divided by their length: none outweighs the other, nor does contrast."""

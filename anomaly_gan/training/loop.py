@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -159,7 +160,9 @@ class PhasedTraining(pl.LightningModule):
 
     def recipe(self, stage: str, network: str) -> Recipe:
         """Optimizer and schedule of a network in a stage, by their names."""
-        return self.optimizer_of.get(network) or self.stage_settings[stage].optimizer or self.optimizer
+        settings = self.stage_settings[stage]
+        recipe = self.optimizer_of.get(network) or settings.optimizer or self.optimizer
+        return recipe if settings.milestones is None else replace(recipe, milestones=settings.milestones)
 
     def on_train_start(self) -> None:
         self.timetable.check()

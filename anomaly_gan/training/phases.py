@@ -106,10 +106,12 @@ class StageSettings:
     Args:
         share: its part of the training's iterations, in proportion to the shares of the other stages.
         optimizer: of the networks that it trains; None: the method's.
+        milestones: of the learning rate in this stage, in place of the optimizer's; None: these.
     """
 
     share: float | int = 1.0
     optimizer: Recipe | None = None
+    milestones: Sequence[float] | None = None
 
     def check(self, stage: str) -> None:
         """Raises UserError for a value that cannot be used, naming it as the configuration does."""

@@ -78,6 +78,8 @@ def refused(outcome, *words: str) -> None:
         (["predict", "checkpoint=missing", "inputs=[]"], ["inputs"]),
         (["predict", "checkpoint=missing", "inputs=.", "output=nowhere/x"], ["no images"]),
         (["train", "width=12"], ["width=12", "multiple of 8"]),
+        (["train", "method=deep_svdd", "batch_size=1"], ["batch_size=1", "2 images or more at a time"]),
+        (["train", "method=ocgan", "batch_size=1"], ["batch_size=1", "2 images or more at a time"]),
         (["train", "normal_class=ten"], ["normal_class=ten", "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"]),
         (["train", "normal_class=10"], ["normal_class=10", "0..9"]),
         (["train", "data.calibration_fraction=1.5"], ["calibration_fraction"]),

@@ -51,6 +51,14 @@ def test_what_nobody_gives_follows_the_device(command) -> None:
     assert "by rule" not in given.out
 
 
+def test_a_number_of_passes_that_is_given_goes_before_the_rule() -> None:
+    words = ["data=digits", "method=geom", "schedule.passes=5"]
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = compose("train", [*words, "trainer.accelerator=cpu"])
+    assert sizes.choose_sizes(config, words)[-1] == "schedule.passes=5: the length of the training"
+    assert config.schedule.total_images is None
+
+
 @pytest.mark.parametrize(
     ("budget", "images", "width"), [("fast", 6000, 16), ("standard", 30000, 16), ("paper", 400000, 64)]
 )

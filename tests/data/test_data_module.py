@@ -247,3 +247,12 @@ def test_fewer_training_images_than_a_batch_make_a_smaller_batch_and_that_is_not
     batches = list(data.train_dataloader())
     assert len(batches) == data.iterations
     assert all(len(batch.images) == len(data.train) for batch in batches)
+
+
+def test_fewer_images_to_score_than_processes_are_refused_before_the_training() -> None:
+    data = digits(batch_size=8)
+    data.check_processes(3)
+    assert data.test is not None
+    data.test = data.test.subset([0, 1])
+    with pytest.raises(UserError, match="3 processes for 2 images"):
+        data.check_processes(3)

@@ -125,6 +125,9 @@ def test_the_two_stages_have_the_released_lengths_and_learning_rates() -> None:
 
 
 def test_another_optimizer_can_be_chosen() -> None:
-    method = method_of("deep_svdd", "optimizer=adam", "optimizer.learning_rate=0.003")
+    method = method_of("deep_svdd", "optimizer=csi_sgd", "optimizer.learning_rate=0.003")
     for stage in ("autoencoder", "one_class"):
-        assert method.recipe(stage, "encoder").rate(0.0) == 0.003
+        recipe = method.recipe(stage, "encoder")
+        assert isinstance(recipe.optimizer(method.networks["encoder"].parameters()), torch.optim.SGD)
+        assert recipe.learning_rate == 0.003
+    assert method.recipe("one_class", "encoder").milestones == [1 / 3]

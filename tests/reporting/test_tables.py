@@ -308,6 +308,20 @@ def test_a_row_says_what_differs_even_where_no_value_is_the_usual_one(run: MakeR
     ]
 
 
+def test_rows_stand_by_the_size_of_their_numbers_and_other_images_are_noted_once(
+    run: MakeRun, tmp_path: Path
+) -> None:
+    for limit in (1000, 300, 100):
+        for seed in (0, 1):
+            config = SETTINGS | {"data": {"train_limit": limit}}
+            run(f"{limit}_{seed}", seed=seed, config=config, auroc_raw_pixels=limit / 2000)
+    table = only_table(tmp_path)
+    labels = [f"csi, data.train_limit={limit}" for limit in (100, 300, 1000)]
+    assert [row.label for row in table.rows] == labels
+    noted = f"raw pixels: theirs are of other images than those that these saw: {labels[1]}; {labels[2]}."
+    assert table.notes == [noted]
+
+
 def test_how_many_images_were_learned_from_is_said_in_place_of_what_was_held_out(
     run: MakeRun, tmp_path: Path
 ) -> None:

@@ -69,9 +69,14 @@ def test_patchcore_is_the_distance_to_the_nearest_place_of_the_bank(images: torc
 
 
 def test_of_many_places_as_many_are_drawn_from_every_image(images: torch.Tensor) -> None:
-    scorer = make(PatchCore, patches=30, chosen_from=100)
-    scorer.fit([images])
-    assert scorer.bank.shape == (30, sum(scorer.backbone.channels))
+    scorer = make(PatchCore, patches=80, chosen_from=80)
+    scorer.fit([images[:17], images[17:]])
+    in_other_batches = make(PatchCore, patches=80, chosen_from=80)
+    in_other_batches.fit([*images.split(3)])
+    torch.testing.assert_close(in_other_batches.bank, scorer.bank)
+    places = scorer._compared(scorer.place_features(images)).flatten(1, 2)  # [B, places, D]
+    found = (torch.cdist(scorer.bank, places.flatten(0, 1)).argmin(1) // places.shape[1]).bincount()
+    assert found.tolist() == [2] * len(images)
 
 
 @pytest.mark.parametrize("kind", [PaDiM, PatchCore])

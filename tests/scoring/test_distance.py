@@ -25,7 +25,8 @@ def test_the_contrast_of_each_image_is_normalised_over_all_its_channels(channels
 
 
 def test_an_image_without_contrast_is_0_everywhere() -> None:
-    assert torch.equal(contrast_normalised(torch.full((1, 3, 8, 8), 0.5)), torch.zeros(1, 3, 8, 8))
+    every_grey = (torch.arange(256) / 255).view(-1, 1, 1, 1).expand(-1, 3, 32, 32)
+    assert torch.equal(contrast_normalised(every_grey), torch.zeros(256, 3, 32, 32))
 
 
 def test_one_range_holds_for_all_channels_and_nothing_is_clipped() -> None:
