@@ -9,8 +9,8 @@ from anomaly_gan.precision import in_full_precision
 CANDIDATES = 2048
 """Points among which a block chooses."""
 
-CHUNK = 65536
-"""Points whose distances are computed at a time."""
+CHUNK = 2048
+"""Points whose distances are computed at a time: more would not stay in a cache."""
 
 
 @in_full_precision
@@ -51,14 +51,15 @@ def _farthest_of(
     count: int,
 ) -> Int64[Tensor, " new"]:
     """The first up to `count` choices among candidates: at least one, and then those beyond `limit`."""
-    among = torch.cdist(points, points).square()
+    squares = points.square().sum(dim=1)
     new: list[int] = []
     while len(new) < count:
         farthest, row = nearest.max(dim=0)
         if new and farthest <= limit:
             break
         new.append(int(row))
-        nearest = torch.minimum(nearest, among[row])
+        to_row = torch.addmv(squares, points, points[row], alpha=-2) + squares[row]
+        nearest = torch.minimum(nearest, to_row)
         nearest[row] = -torch.inf
     return torch.tensor(new, device=points.device)
 
@@ -71,7 +72,7 @@ def _to_nearest(
     """Squared distance of `points`, whose squared lengths are `squares`, to the nearest of `others`, [N]."""
     of_others = others.square().sum(dim=1)
     parts = [
-        (of_others - 2 * part @ others.T).amin(dim=1) + length
+        torch.addmm(of_others, part, others.T, alpha=-2).amin(dim=1) + length
         for part, length in zip(points.split(CHUNK), squares.split(CHUNK), strict=True)
     ]
     return torch.cat(parts)
