@@ -45,7 +45,8 @@ from anomaly_gan.scoring.calibration import check_rate
 def main(config: DictConfig, folder: Path) -> int:
     """Train as `config` says, into `folder`."""
     end_with_parent()
-    choices = choose_sizes(config, HydraConfig.get().overrides.task)
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []  # a program may call
+    choices = choose_sizes(config, given)
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     # Of several processes of one run, the first speaks for all.
     first = is_first_process()
