@@ -103,9 +103,7 @@ def more_mib(name: str, method: str, normal: Tensor, threads: int) -> int:
     """What a process of its own holds at most, beyond model and pictures, to fit and score a batch, MiB."""
     torch.set_num_threads(threads)
     model = made(name, method, len(normal), 0)
-    normal = (
-        normal.clone()
-    )  # what comes from another process is not in this one's memory until it is looked at
+    normal = normal.clone()  # else what came from the parent counts as soon as it is looked at
     forget_peak("cpu")
     before = peak_mib("cpu")
     model.fit(normal)
