@@ -45,7 +45,12 @@ OPTIONS = {
         "method.diff_augment.changes=[color,translation,cutout]",
         "method.adversarial=hinge",
     ),
-    "full, shared": ("full", "method.share_generator_forward=true", "networks=standard"),
+    "full, shared, negatives": (
+        "full",
+        "method.share_generator_forward=true",
+        "method.synthetic_as=negatives",
+        "networks=standard",
+    ),
 }
 """What else a training can be told to do, beside the methods as they are shipped."""
 

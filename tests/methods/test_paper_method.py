@@ -130,6 +130,7 @@ def test_a_generator_smaller_than_the_images_trains_and_pictures_have_the_images
         {"adversarial": "saturating"},
         {"diff_augment": DiffAugment(["color", "translation", "cutout"])},
         {"latents_per_image": 2},
+        {"synthetic_as": "negatives"},
     ],
     ids=lambda changes: "_".join(map(str, changes)),
 )

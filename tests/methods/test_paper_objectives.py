@@ -160,6 +160,36 @@ def test_the_joint_line_is_csi_of_real_and_synthetic_images_together(make_method
     torch.testing.assert_close(terms, expected)
 
 
+def test_synthetic_images_as_negatives_are_what_real_views_are_kept_from_and_nothing_else(
+    make_method, make_step
+) -> None:
+    """Against a loop over the real views: each in one cross-entropy, over all views but itself."""
+    method = make_method("full", synthetic_as="negatives").train()
+    line = next(phase for phase in method.plan[0].phases if phase.name == "joint")
+    step, again = make_step(method), make_step(method)
+    with frozen(network for name, network in method.networks.items() if name != F):
+        terms = line.objective(step)
+        sum(terms.values()).backward()
+    assert {name for name, norm in gradients(method, method.networks).items() if norm > 0} == {F}
+
+    both = torch.cat([again.images, method.networks[G](again.latents).detach()])
+    features = method.networks[F](again.views.training(both, again.rng))
+    unit = torch.nn.functional.normalize(features.embedding, dim=1)
+    count, shifts = len(again.images), 4
+    real = [(2 * count) * group + image for group in range(2 * shifts) for image in range(count)]
+    losses = []
+    for row in real:
+        positive = (row + 2 * count * shifts) % len(unit)
+        others = [other for other in range(len(unit)) if other != row]
+        cosines = unit[others] @ unit[row] / again.temperature
+        losses.append(cosines.logsumexp(0) - cosines[others.index(positive)])
+    labels = torch.tensor([row // (2 * count) % shifts for row in real])
+    torch.testing.assert_close(terms["contrastive"], torch.stack(losses).mean())
+    torch.testing.assert_close(
+        terms["shift_classification"], shift_classification(features.shift_logits[real], labels)
+    )
+
+
 def test_reconstruction_compares_each_image_with_its_own_reconstruction(make_method, make_step) -> None:
     method = make_method("full").train()
     terms = objectives.reconstruction(make_step(method, seed=1))

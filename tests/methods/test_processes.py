@@ -65,6 +65,7 @@ def test_two_processes_are_one(small_config, tmp_path: Path) -> None:
         "csi uneven": small_config("csi"),
         "full even": small_config("full"),
         "full uneven": small_config("full", **beyond),
+        "negatives uneven": small_config("full", synthetic_as="negatives"),
     }
     for processes in (1, 2):
         in_processes(train, (tmp_path, configs, processes), processes)

@@ -52,6 +52,14 @@ def with_period(phases: Sequence[Phase], every: int) -> tuple[Phase, ...]:
     return tuple(phase if phase.every == 1 else replace(phase, every=every) for phase in phases)
 
 
+def with_negatives(phases: Sequence[Phase]) -> tuple[Phase, ...]:
+    """The table with G(h) as negatives of X, and no more, in the line `joint`; see `joint_against`."""
+    return tuple(
+        replace(phase, objective=objectives.joint_against) if phase.objective is objectives.joint else phase
+        for phase in phases
+    )
+
+
 def with_shared_forward(phases: Sequence[Phase]) -> tuple[Phase, ...]:
     """The table with one line, `generator`, in place of all those that train G.
 

@@ -1,12 +1,18 @@
 """Yu & Chiu: contrastive learning and an adversarial autoencoder, in the phases of Algorithm 1."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from anomaly_gan.errors import UserError, nearest
 from anomaly_gan.losses.adversarial import Form
 from anomaly_gan.methods.base import Method
-from anomaly_gan.methods.paper.algorithm import METHODS, networks_of, with_period, with_shared_forward
+from anomaly_gan.methods.paper.algorithm import (
+    METHODS,
+    networks_of,
+    with_negatives,
+    with_period,
+    with_shared_forward,
+)
 from anomaly_gan.methods.paper.health import health
 from anomaly_gan.methods.paper.objectives import Step
 from anomaly_gan.networks.average import MovingAverage
@@ -32,6 +38,7 @@ class AnomalyGAN(Method):
         temperature: tau of NT-Xent.
         adversarial: form of the games of D and D'.
         latents_per_image: how many h for each inlier of a batch; `joint` sees one for each all the same.
+        synthetic_as: what G(h) is to F in `joint`: "inliers" like X (eq. 5), or "negatives" of X alone.
         diff_augment: of what D sees.
         share_generator_forward: one step on the sum of all phases that train G; see `with_shared_forward`.
         generator_average: decay of an exponential moving average of G's weights, in [0, 1), which then makes
@@ -52,6 +59,7 @@ class AnomalyGAN(Method):
         temperature: float,
         adversarial: Form,
         latents_per_image: int,
+        synthetic_as: Literal["inliers", "negatives"] = "inliers",
         diff_augment: DiffAugment,
         share_generator_forward: bool,
         generator_average: float | None,
@@ -66,6 +74,8 @@ class AnomalyGAN(Method):
         if name not in METHODS:
             raise UserError(f"method.name={name}: no such ablation; {nearest(name, list(METHODS))}")
         phases = with_period(METHODS[name], every)
+        if synthetic_as == "negatives":
+            phases = with_negatives(phases)
         if share_generator_forward:
             phases = with_shared_forward(phases)
         # F is there already: whatever else is trained, it starts from the same weights.

@@ -191,3 +191,29 @@ def joint(step: Step) -> Terms:
     with torch.no_grad():
         synthetic = resized(step.synthetic()[: len(step.images)], step.images.shape[-1])
     return contrast_shifted(step, torch.cat([step.images, synthetic]))
+
+
+def joint_against(step: Step) -> Terms:
+    """F minimises CSI(X) with the views of G(h) as further negatives, as many synthetic as real images.
+
+    Not the paper's: a synthetic image has no positive there, and its shift is not learned.
+    """
+    real, count = step.images, len(step.images)
+    with torch.no_grad():
+        synthetic = resized(step.synthetic()[:count], real.shape[-1])
+    views = step.views.training(torch.cat([real, synthetic]), step.rng)
+    features = step.networks["feature_extractor"](views)
+    groups = len(views) // (2 * count)
+
+    def halves(rows: Tensor) -> list[Tensor]:
+        # Each group of rows, a view of a shift, has first the real images, then the synthetic ones.
+        return [half.flatten(0, 1) for half in rows.unflatten(0, (groups, -1)).split(count, dim=1)]
+
+    of_real, of_synthetic = halves(features.embedding)
+    sizes = step.shard.sizes(groups)
+    everyone = torch.cat([gather(of_real, sizes), gather(of_synthetic, sizes)])
+    shifts = halves(features.shift_logits)[0]
+    return {
+        "contrastive": nt_xent(of_real, step.temperature, everyone, groups * step.shard.first),
+        "shift_classification": shift_classification(shifts, step.views.training_labels(count, real.device)),
+    }
