@@ -12,7 +12,7 @@ from PIL import Image
 from anomaly_gan.errors import UserError
 from anomaly_gan.explanation import Explanation
 from anomaly_gan.inference import Detector
-from anomaly_gan.reporting import explanations
+from anomaly_gan.reporting import explanations, figures
 
 SHARPNESS = 130
 """Of the drawing, dots per inch."""
@@ -45,7 +45,10 @@ def serve(detector: Detector, host: str, port: int) -> None:
     except OSError as error:
         raise UserError(f"port={port}: cannot be used on {host}; port=N chooses another") from error
     print(f"open http://{host}:{port} in a browser; Ctrl-C ends it", flush=True)
-    blocks.block_thread()
+    try:
+        blocks.block_thread()
+    finally:
+        blocks.close(verbose=False)  # which deletes what was uploaded; a signal's exception passes gradio by
 
 
 def page(detector: Detector) -> Any:
@@ -105,6 +108,7 @@ def said(explanation: Explanation, detector: Detector) -> str:
 def drawn(explanation: Explanation) -> Image.Image:
     """The picture as the detector sees it, heat, reconstruction, rotations and nearest normal images."""
     figure = explanations.page(explanation)
+    figures.as_written(figure)
     content = io.BytesIO()
     try:
         figure.savefig(content, format="png", dpi=SHARPNESS)

@@ -20,6 +20,18 @@ def choose(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def check_usable(device: str | torch.device) -> None:
+    """Refuse a device of torch's ("cpu", "cuda:1") that nothing can be put on here.
+
+    Raises:
+        UserError: so it is.
+    """
+    try:
+        torch.empty(0, device=torch.device(device))
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        raise UserError(f"device={device}: torch cannot use it here; device='cpu' works") from error
+
+
 def choose_precision(precision: Any, accelerator: str) -> str:
     """What `precision` (a name of Lightning's, auto or fastest) means on `accelerator`.
 

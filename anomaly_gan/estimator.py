@@ -13,6 +13,7 @@ from anomaly_gan import checkpoint
 from anomaly_gan.data.inputs import ManyImages
 from anomaly_gan.data.laid_out import laid_out
 from anomaly_gan.data.normal_images import NormalImages
+from anomaly_gan.device import check_usable
 from anomaly_gan.errors import UserError
 from anomaly_gan.own_process import train
 from anomaly_gan.precision import keep_float32
@@ -102,7 +103,9 @@ class Estimator:
         if "data__root" in settings:
             raise UserError("data__root: fit learns from the images that it is given; leave it out")
         device, bits = settings.pop("device"), settings.get("data__bits", 16)
-        folder = laid_out(images, Path(settings.get("paths__runs", "runs")) / "pictures", bits)
+        check_usable(device)
+        runs = Path(settings.get("paths__runs", "runs")).expanduser()
+        folder = laid_out(images, runs / "pictures", bits)
         result = train(**settings, data="folder", data__root=folder)
         assert result.folder is not None
         self._trained = self.load(result.folder, device)._trained
@@ -144,6 +147,11 @@ class Estimator:
         self._params |= params
         if params.keys() & set(PARTS):
             self._trained = self._from_parts()
+        elif "device" in params and self._trained is not None:
+            check_usable(params["device"])
+            self._trained.scorer.to(self.device)
+            if self.device.type == "cuda":
+                keep_float32()
         return self
 
     def __sklearn_is_fitted__(self) -> bool:

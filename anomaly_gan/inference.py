@@ -17,6 +17,7 @@ from torch import Tensor
 from anomaly_gan import checkpoint
 from anomaly_gan.data.decode import CorruptImage
 from anomaly_gan.data.inputs import ManyImages, OneImage, Read, is_path, read, read_batches, separate
+from anomaly_gan.data.scan import scan
 from anomaly_gan.errors import UserError
 from anomaly_gan.estimator import Estimator
 from anomaly_gan.explanation import Explanation, explain
@@ -158,9 +159,14 @@ class Detector(Estimator):
     def fit_predict(self, images: ManyImages, y: object = None) -> Int64[ndarray, " n"]:
         """scikit-learn's: `fit`, then `predict` of the same images; an iterator must be a list for that.
 
-        Nothing is promised of these: most of them were learned from.
+        Of a folder, those are all images in it, in the order of their names. Nothing is promised of these:
+        most of them were learned from.
         """
-        return self.fit(images).predict(images)
+        root = Path(images).expanduser() if is_path(images) else None
+        if root is None or not root.is_dir():
+            return self.fit(images).predict(images)
+        names = scan(root).images
+        return self.fit(images).predict([root / name for name in names])
 
     def examine(self, images: ManyImages, batch_size: int = 256, maps: bool = False) -> Iterator[Prediction]:
         """All that can be said of each image, in order, as it is known; a file that cannot be read says so

@@ -1,5 +1,6 @@
 """Files of tensors: written whole, and read though they may be damaged or come from anybody."""
 
+import errno
 import io
 import pickletools
 import re
@@ -32,6 +33,10 @@ def safe_save(path: Path, content: Any, before: Path | None = None) -> None:
         file.write(buffer.getbuffer())
 
 
+NOT_OF_THE_BYTES = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOMEM)
+"""Errors of reading that say nothing of what a file holds: it is not called damaged for them."""
+
+
 def safe_load(path: Path, complaint: str) -> Any:
     """What torch.save wrote at `path`, on the CPU. Nothing in the file is executed.
 
@@ -41,6 +46,8 @@ def safe_load(path: Path, complaint: str) -> Any:
 
     Raises:
         UserError: with that message.
+        OSError: the file may be whole, but cannot be read.
+        MemoryError: it does not fit.
     """
     try:
         _check(path)
@@ -48,6 +55,12 @@ def safe_load(path: Path, complaint: str) -> Any:
         if any(tensor.nbytes > tensor.untyped_storage().nbytes() for tensor in _tensors(content)):
             raise ValueError("a tensor that repeats itself could be of any size")
         return content
+    except MemoryError:
+        raise
+    except OSError as error:
+        if error.errno in NOT_OF_THE_BYTES:
+            raise
+        raise UserError(complaint) from error
     except Exception as damaged:  # what a file of other bytes comes to hangs on the bytes
         raise UserError(complaint) from damaged
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -42,7 +41,7 @@ class Slurm(SlurmLauncher):
         slurm.check(self.params["timeout_min"], self.params["signal_delay_s"])
         place = Path(self.params["submitit_folder"])  # its last part stands for a job's number
         asked = slurm.asked_before(place.parent)
-        labels: dict[str, list[str]] = {}
+        labels: dict[str, list[tuple[str, Path]]] = {}
         jobs: dict[str, Job[JobReturn]] = {}
         new: dict[str, tuple[Any, ...]] = {}
         for number, overrides in enumerate(job_overrides, initial_job_idx):
@@ -50,9 +49,9 @@ class Slurm(SlurmLauncher):
             named = label(folder, number)
             ended = settled(folder)
             if ended is not None:
-                Sweep.note(ended, named)
+                Sweep.note(ended, named, folder)
                 continue
-            labels.setdefault(folder.name, []).append(named)
+            labels.setdefault(folder.name, []).append((named, folder))
             if folder.name in asked:
                 jobs[folder.name] = SlurmJob(place, asked[folder.name])
             else:
@@ -63,8 +62,8 @@ class Slurm(SlurmLauncher):
         jobs |= slurm.ask(self, self.params, new) if new else {}
         print(f"SLURM: what jobs print is in {os.path.relpath(place.parent)}", file=sys.stderr)
         for ended in slurm.wait(jobs):
-            for named in labels[ended.name]:
-                Sweep.note(ended, named)
+            for named, folder in labels[ended.name]:
+                Sweep.note(ended, named, folder)
         return []
 
     def __call__(self, *arguments: Any) -> JobReturn:
@@ -92,11 +91,15 @@ class LocalParallel(LocalLauncher):
     def __init__(self, runs_at_once: int | None, **params: Any):
         super().__init__(**params)
         self.gpus = gpus()
+        self.gpu: str | None = None
         self.runs_at_once = runs_at_once or len(self.gpus) or 2
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         threads = max(1, (os.cpu_count() or 1) // self.runs_at_once)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+        folders = [
+            _folder(self, overrides) for overrides in job_overrides
+        ]  # what fails, fails before any run
         waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
         for index in range(len(job_overrides)):
             waiting.put(index)
@@ -107,14 +110,14 @@ class LocalParallel(LocalLauncher):
                     index = waiting.get_nowait()
                 except queue.Empty:
                     return
-                folder = _folder(self, job_overrides[index])
+                folder = folders[index]
                 try:
                     one = self._on_gpu(slot)
                     (returned,) = LocalLauncher.launch(one, [job_overrides[index]], initial_job_idx + index)
                     how = returned.return_value
                 except Exception as died:  # the other runs go on
-                    how = Ended(folder.name, "stopped", str(died).splitlines()[0])
-                Sweep.note(how, label(folder, initial_job_idx + index))
+                    how = Ended(folder.name, "stopped", (str(died) or type(died).__name__).splitlines()[0])
+                Sweep.note(how, label(folder, initial_job_idx + index), folder)
 
         # Daemons, so that Ctrl-C ends this process; the runs end with it (`lifetime.end_with_parent`).
         workers = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(self.runs_at_once)]
@@ -128,10 +131,15 @@ class LocalParallel(LocalLauncher):
         """A launcher for the runs that go to place `slot`."""
         one = LocalParallel(self.runs_at_once, **self.params)
         one.config, one.hydra_context, one.task_function = self.config, self.hydra_context, self.task_function
-        if self.gpus:
-            # In the run's shell: submitit itself takes whole numbers alone.
-            one.params["setup"] = [f"export CUDA_VISIBLE_DEVICES={quote(self.gpus[slot % len(self.gpus)])}"]
+        one.gpu = self.gpus[slot % len(self.gpus)] if self.gpus else None
         return one
+
+    def __call__(self, *arguments: Any) -> JobReturn:
+        # In the run's process. Submitit itself takes whole numbers alone, and its lines before a job make a
+        # shell that some systems put the job in the place of, so that it looks for its parent in vain.
+        if self.gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu
+        return super().__call__(*arguments)
 
 
 def gpus() -> list[str]:

@@ -88,7 +88,7 @@ ARROWS: dict[str, set[str]] = {
     "callbacks": {"data", "distributed", "errors", "evaluation", "generation", "lifetime", "loggers"}
     | {"methods", "networks", "progress", "safe_load"},
     "export": {"checkpoint", "durable", "errors", "progress", "randomness", "scoring", "transforms", "types"},
-    "estimator": {"checkpoint", "data", "errors", "own_process", "precision", "results", "scoring"},
+    "estimator": {"checkpoint", "data", "device", "errors", "own_process", "precision", "results", "scoring"},
     "inference": {"checkpoint", "data", "errors", "estimator", "explanation", "scoring", "transforms"},
     "together": {"errors", "inference", "scoring"},
     "drift": {"errors"},

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy import ndarray
+from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
@@ -131,3 +132,24 @@ def test_fitting_leaves_the_process_as_it_was(fours: ndarray, tmp_path: Path) ->
     before = list(warnings.filters), [signal.getsignal(n) for n in (1, 2, 10, 12, 15)]
     Detector(**SMALL, paths__runs=tmp_path).fit_predict(list(fours[:20]))
     assert (list(warnings.filters), [signal.getsignal(n) for n in (1, 2, 10, 12, 15)]) == before
+
+
+def test_a_folder_is_fitted_and_predicted_picture_by_picture(fours: ndarray, tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    for i, four in enumerate(fours[:20]):
+        Image.fromarray(np.uint8(255 * four[:, :, 0])).save(tmp_path / "good" / f"{i:02d}.png")
+    detector = Detector(**SMALL, paths__runs=tmp_path / "runs")
+    decided = detector.fit_predict(tmp_path / "good")
+    pictures = sorted((tmp_path / "good").iterdir())
+    assert decided.tolist() == detector.predict(pictures).tolist()
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda:99"])
+def test_a_device_that_is_none_is_refused_before_anything_is_trained(
+    learned: Detector, fours: ndarray, tmp_path: Path, device: str
+) -> None:
+    with pytest.raises(UserError, match=f"device={device}: torch cannot use it here"):
+        Detector(**SMALL, paths__runs=tmp_path, device=device).fit(list(fours[:20]))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="torch cannot use it"):
+        pickle.loads(pickle.dumps(learned)).set_params(device=device)

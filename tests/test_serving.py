@@ -7,9 +7,11 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -153,6 +155,18 @@ def test_a_name_of_half_a_character_is_answered(service: Service) -> None:
     status, answer = service.ask("POST", "/predict", body, f"{kind}; charset=unicode_escape")
     assert status == 200
     assert json.loads(answer)["predictions"][0]["file"] == r"\ud800.png"
+
+
+def test_a_client_that_goes_away_is_an_answer_and_no_traceback(service: Service) -> None:
+    """The log, which the fixture looks at in the end, stays empty."""
+    for kind in ("image/png", "multipart/form-data; boundary=x"):
+        with socket.create_connection(("127.0.0.1", service.port)) as client:
+            client.sendall(
+                f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n"
+                "Content-Length: 50000\r\n\r\n--x\r\n".encode()
+            )
+            time.sleep(0.2)
+    assert service.ask("POST", "/predict", png())[0] == 200
 
 
 LIMITS: dict[str, Any] = {"pictures": 9, "waiting": 99, "seconds": 30.0}

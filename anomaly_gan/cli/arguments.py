@@ -4,14 +4,17 @@ In that grammar `= , [ ] { } ' " # ~ & ;`, spaces, letters beyond ASCII, numbers
 else than themselves, or nothing. In a path or a name they are themselves: it is put into Hydra's quotes here.
 """
 
+import os
 import re
+from collections.abc import Sequence
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from anomaly_gan.cli.messages import composed, groups
+from anomaly_gan.errors import UserError
 
 TEXTS = {
-    *("normal_class", "data.normal_class", "data.root", "data.name", "data.group"),
+    *("normal_class", "data.normal_class", "data.root", "data.name", "data.group", "data.split_file"),
     *("name", "resume", "paths.data_dir", "paths.runs", "generator_metrics.inception_weights"),
     *("checkpoint", "inputs", "labels", "output", "on_alarm", "host", "method.weights", "scoring.backbone"),
     *(f"logger.wandb.{name}" for name in ("project", "group", "job_type", "name", "run")),
@@ -19,6 +22,9 @@ TEXTS = {
     *(f"hydra.launcher.{name}" for name in ("partition", "qos")),
 }
 """The settings that are paths or names."""
+
+NO_FLAGS = {"yes", "no", "on", "off", "y", "n"}
+"""What may be meant for true or false, and is neither."""
 
 NUMBERED = ("normal_class", "data.normal_class")
 """Those of TEXTS that may also be an index."""
@@ -37,11 +43,24 @@ def overrides(command: str, arguments: list[str]) -> list[str]:
     interpolation (`${...}`) and the index of a class. Where the command is a sweep, commas and `choice(...)`
     separate values, each taken so.
     """
-    idle = {f"{group}=null" for group, option in groups(command).items() if option is None}  # errors to Hydra
-    given = [word for argument in arguments if argument not in idle for word in _time_apart(argument)]
+    given = split(command, arguments)
     one = [as_override(argument) for argument in given]
     several = [as_override(argument, sweeps=True) for argument in given]
     return several if several != one and _sweeps(command, arguments) else one
+
+
+def split(command: str, arguments: Sequence[str]) -> list[str]:
+    """`arguments` without groups that are null anyway, and a budget of time as the settings that it is.
+
+    Raises:
+        UserError: one is given a word that may be meant for true or false, and is neither.
+    """
+    idle = {f"{group}=null" for group, option in groups(command).items() if option is None}  # errors to Hydra
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if value.strip().lower() in NO_FLAGS and key.lstrip("+") not in TEXTS | groups(command).keys():
+            raise UserError(f"{argument}: write true or false")  # to Hydra it is a text, which is true
+    return [word for argument in arguments if argument not in idle for word in _time_apart(argument)]
 
 
 def as_override(argument: str, sweeps: bool = False) -> str:
@@ -81,6 +100,8 @@ def _pieces(key: str, text: str) -> str:
 
 def _quoted(key: str, text: str) -> str:
     """One value in Hydra's grammar: in quotes, where it is not read as it stands."""
+    if key.startswith("paths."):  # which the shell does not expand behind a sign of equality
+        text = os.path.expanduser(text)
     same = text in ("", "null") or PLAIN.fullmatch(text) or re.fullmatch(QUOTED, text, re.DOTALL)
     if same or (key in NUMBERED and re.fullmatch(r"0|[1-9][0-9]*", text)):
         return text

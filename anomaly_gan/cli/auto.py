@@ -15,7 +15,7 @@ from anomaly_gan.cli.arguments import minutes_of, overrides
 from anomaly_gan.cli.choices import METHOD
 from anomaly_gan.cli.installed import program
 from anomaly_gan.cli.messages import explain
-from anomaly_gan.cli.search import HELD_OUT, VALIDATED_BY, folder_of
+from anomaly_gan.cli.search import HELD_OUT, VALIDATED_BY, check_held_out, folder_of
 from anomaly_gan.cli.sweep import run_in_process
 from anomaly_gan.errors import UserError
 from anomaly_gan.results import RunResult, write_csv
@@ -135,6 +135,7 @@ def _settings(arguments: Sequence[str]) -> tuple[str, list[str]]:
             by = value
         elif argument != AUTO:
             settings.append(argument)
+    check_held_out(settings)
     if not any(word.startswith(f"{VALIDATED_BY}=") for word in settings):
         settings.append(HELD_OUT)
     return by, settings
@@ -159,7 +160,7 @@ def run_of(method: str, settings: Sequence[str]) -> list[str]:
         if minutes is None:
             own.append(word)
         elif method in FROM_SCRATCH:
-            own.append(f"budget={SHARE * float(minutes):.3g}min")
+            own.append(f"budget={SHARE * float(minutes):g}min")
     return [f"{METHOD}={method}", *own]
 
 

@@ -56,7 +56,7 @@ def _collect(text: str) -> Collection:
     path, colon, method = text.rpartition(":")
     if not colon or Path(text).exists():
         return collect([given_path(text)])
-    found = collect([Path(path)])
+    found = collect([given_path(path)])
     kept = [run for run in found.runs if run.result.method == method]
     if not kept:
         there = ", ".join(sorted({run.result.method for run in found.runs}))

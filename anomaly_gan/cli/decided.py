@@ -51,5 +51,5 @@ def _why_none(found: Tally, threshold: Threshold, fdr: float) -> str:
     held_out = len(threshold.held_out)
     if smallest_rate(held_out) > fdr:
         return f"fdr={fdr:g} takes {images_needed(fdr)} held-out images at least; there are {held_out}"
-    least = math.ceil(found.scored * smallest_rate(held_out) / fdr)
+    least = math.ceil(found.scored * smallest_rate(held_out) / fdr - 1e-9)  # 3 * 0.1 / 0.1 is above 3
     return f"at least {least} of these {found.scored} would have to score above all {held_out} held-out ones"

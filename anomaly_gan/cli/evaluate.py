@@ -45,7 +45,7 @@ def main(config: DictConfig, folder: Path) -> int:
     result = runs.finish(
         runs.Run(folder, scorer, data, trained_with),
         runs.Training(iterations=file.data["iterations"]),
-        fitted=runs.Fitted(file.calibration),
+        fitted=runs.Fitted(file.calibration, normal=file.normal),
         feature_network=network,
     )
     assert result is not None  # there is one process
@@ -66,8 +66,9 @@ def _data_config(plain: dict[str, Any], file: checkpoint.Checkpoint) -> dict[str
     """The data set asked for, else the one the detector was trained on, with its normal class."""
     if "data" not in plain:
         return file.config["data"]
-    of_training = ("calibration_fraction", "seed", "limit", "train_limit")
-    same = {key: file.config["data"].get(key) for key in of_training}  # older files have no train_limit
+    of_training = ("calibration_fraction", "validation_fraction", "seed", "limit", "train_limit")
+    older = {"validation_fraction": 0, "train_limit": None}  # what files lack from before these could be set
+    same = {key: file.config["data"].get(key, older.get(key)) for key in of_training}
     for by_rule in ("image_size", "channels"):
         if plain["data"].get(by_rule, "its own") is None:
             same[by_rule] = file.data[by_rule]

@@ -20,6 +20,10 @@ COLUMNS = {"image", "label"}
 CURVE_FILE = "thresholds.png"
 
 
+ZERO = {"0", "00", "false"}
+"""Other words for a normal image: 0, 0.0 and False, as `plain` has them."""
+
+
 class Labels:
     """The labels in a CSV file with the columns image and label.
 
@@ -55,7 +59,7 @@ class Labels:
             raise UserError(f"labels={self.path}: line {line} has no {'label' if name else 'image'}")
         here, beside = os.path.abspath(name), os.path.abspath(self.path.parent / name)
         key = beside if not os.path.exists(here) and os.path.exists(beside) else here
-        anomalous = label not in NORMAL | {"0"}
+        anomalous = label not in NORMAL | ZERO
         if self.anomalous.setdefault(key, anomalous) is not anomalous:
             raise UserError(f"labels={self.path}: line {line} gives {printable(name)} another label")
 

@@ -122,6 +122,10 @@ def run(command: str, arguments: list[str]) -> int:
         folder = Path(hydra.runtime.output_dir)
         if command == "train" and hydra.mode is RunMode.MULTIRUN:
             return one_of_a_sweep(hydra, folder, this_process)
+        for word in arguments if command == "train" else ():
+            if word.startswith(("launcher=", "sweep=")) and not word.endswith(("=null", "=[]")):
+                codes.append(complain(f"{word}: is of several runs; add -m, or leave it out"))
+                return None
         codes.append(attempt(command, arguments, config, folder))
         return None
 
@@ -190,7 +194,7 @@ def one_of_a_sweep(hydra: Any, folder: Path, sweeping_process: int) -> "Ended":
     ends_with = None if outlives else sweeping_process
     ended = sweep.run_in_process(list(hydra.overrides.task), folder, ends_with, label)
     if os.getpid() == sweeping_process:
-        sweep.Sweep.note(ended, label)
+        sweep.Sweep.note(ended, label, folder)
     return ended
 
 

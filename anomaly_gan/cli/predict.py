@@ -1,6 +1,7 @@
 """anomaly-gan predict."""
 
 import os
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def main(config: DictConfig, folder: Path) -> int:
         f"{found.scored} images scored by {detector.primary}, higher = more anomalous; "
         f"{found.unread} could not be read; written: {output}.csv, {output}.jsonl"
     )
-    drawn = _explain(found.top[:explain], detector, explained) if explain else []
+    drawn = _explain(found.top[:explain], detector, explained, fdr is not None) if explain else []
     if explain:
         print(f"explained: {explained}")
     print(in_a_line(found, detector, fdr))
@@ -111,8 +112,11 @@ def _count(name: str, given: Any, what: str) -> int:
     return given
 
 
-def _explain(predictions: list[Prediction], detector: Detector, folder: Path) -> list[Path]:
-    """Draw one picture of each prediction into `folder`, numbered; their paths."""
+def _explain(predictions: list[Prediction], detector: Detector, folder: Path, together: bool) -> list[Path]:
+    """Draw one picture of each prediction into `folder`, numbered; their paths.
+
+    Where images were judged together, no threshold decided: none is shown.
+    """
     from anomaly_gan.reporting import explanations, figures  # a second for matplotlib: for who wants pictures
 
     for before in folder.glob("[0-9][0-9]*_*.png"):  # of an earlier prediction
@@ -120,7 +124,10 @@ def _explain(predictions: list[Prediction], detector: Detector, folder: Path) ->
     drawn = []
     for rank, prediction in enumerate(track(predictions, "explaining images", len(predictions), "images"), 1):
         assert prediction.path is not None
-        picture = explanations.page(detector.explain(prediction.path))
+        why = detector.explain(prediction.path)
+        if together:
+            why = replace(why, anomalous=prediction.anomalous, threshold=None)
+        picture = explanations.page(why)
         drawn.append(folder / picture_name(rank, prediction.path))
         figures.save(picture, drawn[-1])
     return drawn

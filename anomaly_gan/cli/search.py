@@ -3,7 +3,9 @@
 import argparse
 import hashlib
 import os
+import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,13 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from anomaly_gan.cli.arguments import as_override
+from anomaly_gan.cli.arguments import as_override, split
 from anomaly_gan.cli.choices import check_one_method
 from anomaly_gan.cli.installed import config_folder, program
 from anomaly_gan.cli.messages import explain
 from anomaly_gan.cli.sweep import run_in_process
 from anomaly_gan.errors import UserError
+from anomaly_gan.lifetime import alone_in
 from anomaly_gan.results import RunResult, write_csv
 
 DESCRIPTION = """\
@@ -61,7 +64,10 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"--trials={parsed.trials} must be at least 1")
     check_one_method(parsed.settings)
     try:
-        return _search([as_override(word, sweeps=True) for word in parsed.settings], parsed.trials)
+        check_held_out(parsed.settings)
+        return _search(
+            [as_override(word, sweeps=True) for word in split("train", parsed.settings)], parsed.trials
+        )
     except (HydraException, OmegaConfBaseException) as error:
         fixed = [word for word in parsed.settings if "(" not in word and "," not in word]
         raise UserError(explain(error, "train", fixed)) from error
@@ -70,13 +76,11 @@ def main(arguments: list[str]) -> int:
 def _search(settings: list[str], trials: int) -> int:
     try:
         import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
     except ImportError as missing:
         raise UserError("search needs Optuna: pip install 'anomaly-gan[search]'") from missing
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     overrides = OverridesParser.create().parse_overrides(settings)
-    space = {o.key_or_group: distribution(o) for o in overrides if o.is_sweep_override()}
+    space = {o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()}
     if not space:
         raise UserError("nothing to search: give a setting several values, such as ablation=csi,full")
     fixed = [o.input_line or "" for o in overrides if not o.is_sweep_override()]
@@ -86,6 +90,16 @@ def _search(settings: list[str], trials: int) -> int:
     first = [f"{key}={_first(of)}" for key, of in space.items()]
     folder = folder_of([*fixed, *first]).parent
     folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder / "search"):  # a trial that runs is then one that was killed
+        return _go_on(settings, space, fixed, folder, trials)
+
+
+def _go_on(settings: list[str], space: dict[str, Any], fixed: list[str], folder: Path, trials: int) -> int:
+    """Try what is not yet tried, and say what was best."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
     study = optuna.create_study(
         study_name=hashlib.sha256("\n".join(sorted(settings)).encode()).hexdigest()[:12],
         storage=JournalStorage(JournalFileBackend(str(folder / "search.log"))),
@@ -121,8 +135,31 @@ def _search(settings: list[str], trials: int) -> int:
     return 0
 
 
+def check_held_out(settings: Sequence[str]) -> None:
+    """Refuse to hold no images out, where they are what is chosen by.
+
+    Raises:
+        UserError: so it is.
+    """
+    for word in settings:
+        key, _, value = word.partition("=")
+        if key == VALIDATED_BY and re.fullmatch(r"0*\.?0*|null", value):
+            raise UserError(f"{word}: these images are chosen by; give a part above 0, or leave it out")
+
+
 def distribution(override: Override) -> Any:
-    """What Optuna draws from for a setting with several values."""
+    """What Optuna draws from for a setting with several values.
+
+    Raises:
+        UserError: it has none.
+    """
+    try:
+        return _distribution(override)
+    except ValueError as wrong:  # bounds that hold nothing between them
+        raise UserError(f"{override.input_line}: {wrong}") from wrong
+
+
+def _distribution(override: Override) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     swept = override.value()

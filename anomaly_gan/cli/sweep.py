@@ -21,10 +21,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from anomaly_gan.cli.arguments import as_override
 from anomaly_gan.cli.choices import ONE_CHOICE, words_for_one_choice
 from anomaly_gan.cli.complaints import complain
+from anomaly_gan.errors import UserError
 from anomaly_gan.lifetime import END_WITH, SIGNALS
 from anomaly_gan.results import FAILED_FILE, RESULT_FILE, RunResult, write_atomically
 
@@ -120,11 +122,14 @@ class Sweep(Callback):
     """How many there are; None where only the sweeper knows."""
     ended: ClassVar[list[Ended]] = []
     """How they ended, as far as it is known."""
+    folders: ClassVar[dict[Path, None]] = {}
+    """Where these lie, which is `folder` but where the sweep is over what names it, data sets for example."""
 
     @classmethod
-    def note(cls, ended: Ended, label: str) -> None:
-        """Remember how a run ended, and say it; the launcher calls this in the process of the sweep."""
+    def note(cls, ended: Ended, label: str, folder: Path) -> None:
+        """Remember how the run in `folder` ended, and say it; for the launcher, in the sweep's process."""
         cls.ended.append(ended)
+        cls.folders[folder.parent] = None
         print(f"{label}: {ended.told}", flush=True)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -132,19 +137,35 @@ class Sweep(Callback):
         os.environ.pop(RUNS, None)
         Sweep.folder = Path(config.hydra.sweep.dir)
         Sweep.ended.clear()
+        Sweep.folders.clear()
         if not config.hydra.launcher._target_.startswith(OURS):
             # Not raised: Hydra makes a warning of what a callback raises.
             sys.exit(complain("hydra/launcher: give launcher=local_parallel or launcher=slurm"))
         given = list(config.hydra.overrides.task)
-        params = axes_beside(given, config.hydra.sweeper.params or {})
+        try:
+            params = axes_beside(given, config.hydra.sweeper.params or {})
+        except OmegaConfBaseException as error:
+            if (told := _told_within(error)) is None:
+                raise
+            sys.exit(complain(told))
         config.hydra.sweeper.params = params  # the sweeper reads them after this
         words = [*(f"{key}={values}" for key, values in params.items()), *given]
         parsed = OverridesParser.create().parse_overrides(words)
-        axes = [override for override in parsed if override.is_sweep_override()]
+        last = {
+            override.get_key_element(): override for override in parsed
+        }  # which is what the sweeper takes
+        axes = [override for override in last.values() if override.is_sweep_override()]
         if all(axis.is_discrete_sweep() for axis in axes):
             lengths = [len(list(axis.sweep_string_iterator())) for axis in axes]
             Sweep.runs = math.prod(lengths)
             os.environ[RUNS] = str(Sweep.runs)
+
+
+def _told_within(error: BaseException | None) -> str | None:
+    """What a resolver of ours has refused, of an error that Hydra or OmegaConf has made of it."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return None if error is None else str(error)
 
 
 def label(folder: Path, number: int) -> str:
@@ -236,17 +257,18 @@ def finish(folder: Path, runs: int | None) -> int:
         of_state[ended.state].append(ended)
     finished, failed, stopped = of_state.values()
     runs = runs or len(Sweep.ended)
-    where = os.path.relpath(folder)
+    folders = list(Sweep.folders) or [folder]
+    places = [os.path.relpath(place) for place in folders]
     also = f", {len(stopped)} stopped" if stopped else ""
-    print(f"{where}: {len(finished)} of {runs} runs finished, {len(failed)} failed{also}")
-    for name, _, _ in failed:
-        print(f"  {name}: {_tries(folder / name)[0]}")
+    print(f"{', '.join(places)}: {len(finished)} of {runs} runs finished, {len(failed)} failed{also}")
+    for name, _, told in failed:
+        print(f"  {name}: {told.removeprefix('failed: ')}")
     for name, _, told in stopped:
         print(f"  {name}: {told or 'stopped'}")
     if finished:
-        subprocess.run([sys.executable, "-m", "anomaly_gan", "report", where], check=False)
+        subprocess.run([sys.executable, "-m", "anomaly_gan", "report", *places], check=False)
     complete = len(finished) == runs
-    print(sync_command(folder), end="")
+    print("".join(map(sync_command, folders)), end="")
     if not complete:
         print("the same command again keeps what is finished and goes on with the rest")
     return 0 if complete else DONE_BUT_FOR_SOME

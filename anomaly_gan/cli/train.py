@@ -215,7 +215,8 @@ def _with_images(config: dict[str, Any], total_images: int) -> dict[str, Any]:
         f"schedule.total_images={total_images}: by timing, for "
         f"{config['schedule']['minutes']:g} minutes {whole}"
     )
-    schedule = config["schedule"] | {"total_images": total_images, "minutes": None}
+    timed_for = config["schedule"]["minutes"]
+    schedule = config["schedule"] | {"total_images": total_images, "minutes": None, "timed_for": timed_for}
     return config | {"schedule": schedule, "data": config["data"] | {"total_images": total_images}}
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,8 @@ def main(config: DictConfig, folder: Path) -> int:
     inputs = Path(os.path.expanduser(str(plain["inputs"])))
     if not inputs.is_dir():
         raise UserError(f"inputs={inputs}: no such folder; a single file is for anomaly-gan predict")
+    if plain["output"] is None:
+        raise UserError("output=null: the rows are what is kept; give a name, such as output=watched")
     interval, patience = (check_seconds(plain, name) for name in ("interval", "patience"))
     check_batch_size(plain["batch_size"])
     with opened_stream(plain, output_file(str(plain["output"]))) as stream:
@@ -71,7 +74,7 @@ def watch(stream: Stream, arrivals: Arrivals, interval: float, settings: dict[st
                 complain(f"{error}; waiting for it")
             away = True
         for line in arrivals.left_out:
-            kind = re.sub(r"\d+", "", line)  # not each time that there is one more
+            kind = kind_of(line)
             if kind not in told:
                 complain(line)
                 told.add(kind)
@@ -84,6 +87,11 @@ def watch(stream: Stream, arrivals: Arrivals, interval: float, settings: dict[st
         if settings["once"] and not arrivals.waiting:
             return 3 if unread else 0
         time.sleep(interval)
+
+
+def kind_of(line: str) -> str:
+    """What is told once of `Arrivals.left_out`: not again each time that there is one more."""
+    return line if "this folder cannot be read" in line else re.sub(r"\b\d+ ", "", line)
 
 
 def one_batch(
@@ -130,13 +138,20 @@ def alarm(stream: Stream, command: str | None) -> None:
     if command is None:
         return
     told = os.environ | {"ANOMALY_GAN_ALARM": stream.alarm()}
-    try:
-        done = subprocess.run(command, shell=True, env=told, stdin=subprocess.DEVNULL, timeout=HOOK_SECONDS)
-    except subprocess.TimeoutExpired:
-        complain(f"on_alarm: ended after {HOOK_SECONDS} seconds: {command}")
-    else:
-        if done.returncode:
-            complain(f"on_alarm: exit code {done.returncode} of {command}")
+    # In a session of its own: what a shell has started is ended with it.
+    with subprocess.Popen(
+        command, shell=True, env=told, stdin=subprocess.DEVNULL, start_new_session=True
+    ) as hook:
+        try:
+            code = hook.wait(HOOK_SECONDS)
+        except BaseException as ended:
+            os.killpg(hook.pid, signal.SIGKILL)
+            if not isinstance(ended, subprocess.TimeoutExpired):
+                raise
+            complain(f"on_alarm: ended after {HOOK_SECONDS} seconds: {command}")
+        else:
+            if code:
+                complain(f"on_alarm: exit code {code} of {command}")
 
 
 def tell_of_before(stream: Stream, command: str | None) -> None:

@@ -82,12 +82,13 @@ class Inspection:
     @property
     def copies(self) -> int:
         """Training images that are exact copies of others."""
-        return len(self.train) - len({header.digest for header in self.train.values()})
+        digests = [header.digest for header in self.train.values() if header.size is not None]
+        return len(digests) - len(set(digests))
 
     @property
     def tested_copies(self) -> list[str]:
         """Test images that are exact copies of training images."""
-        known = {header.digest for header in self.train.values()}
+        known = {header.digest for header in self.train.values() if header.size is not None}
         return [name for name, header in self.test.items() if header.digest in known]
 
     def side(self) -> int:

@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from PIL import Image
 from torch import Tensor
 
-from anomaly_gan.data.decode import MOST_PIXELS, TOO_LARGE, CorruptImage, to_tensor
+from anomaly_gan.data.decode import FORMATS, MOST_PIXELS, TOO_LARGE, CorruptImage, to_tensor
 from anomaly_gan.data.scan import MASK_OF
 
 HIGHEST_NUMBER = 127
@@ -50,14 +50,18 @@ def read_mask(path: Path, side: int, resize: str) -> Bool[Tensor, "height width"
         CorruptImage: it cannot be read.
     """
     try:
-        with Image.open(path) as image:
+        if not path.is_file():  # a pipe would be waited for
+            raise CorruptImage(f"{path}: this mask is no file")
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise CorruptImage(f"{path}: {TOO_LARGE}")
             values = np.asarray(_on_black(image) if image.has_transparency_data else image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as damaged:
+        values = values.max(axis=2) if values.ndim == 3 else values
+        highest = int(values.max())
+    except CorruptImage:
+        raise
+    except Exception as damaged:  # PIL's decoders raise what they meet in arbitrary bytes
         raise CorruptImage(f"{path}: this mask cannot be read") from damaged
-    values = values.max(axis=2) if values.ndim == 3 else values
-    highest = int(values.max())
     marked = values > (highest / 2 if highest > HIGHEST_NUMBER else 0)
     share = to_tensor(Image.fromarray(marked.astype(np.uint8) * 255), side, 1, resize)[0]
     return share > min(127, max(int(share.max()) - 1, 0))

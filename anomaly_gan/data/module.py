@@ -189,6 +189,11 @@ class OneClassData(LightningDataModule, ABC):
                 f"{split.copies} of {count} normal images are exact copies of others; "
                 f"{split.left_out} of them, copies of held-out images, are left out"
             )
+        if count > 2 and len(group.unique()) == 1 < len(first.unique()):
+            raise UserError(
+                f"data.group: all {count} normal images are of one object, so none can be held out: give a "
+                "part of the path that differs between objects, or null"
+            )
         if self.validation_fraction and len(split.validating) < 2:
             raise UserError(
                 f"data.validation_fraction={self.validation_fraction}: {len(split.validating)} of {count} "

@@ -14,7 +14,7 @@ from anomaly_gan.results import FAILED_FILE, RESULT_FILE, RunResult
 CONFIG_FILE = "config.yaml"
 
 HOLD_NO_RUNS = {"figures", "checkpoints", "log", "tensorboard", "wandb"}
-"""Folders that a run itself makes."""
+"""Folders in a run's folder that the run itself makes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +94,17 @@ def _files(place: Path, found: Collection) -> Iterator[Path]:
     if place.is_file():
         yield place
         return
-    for at, folders, files in os.walk(place):
+    entered: set[str] = set()
+    for at, folders, files in os.walk(place, followlinks=True):
         folder = Path(at)
-        folders[:] = sorted(f for f in folders if f not in HOLD_NO_RUNS and not f.startswith("."))
+        real = os.path.realpath(at)
+        if real in entered:  # a loop of links, or two links to one run
+            folders.clear()
+            continue
+        entered.add(real)
+        is_run = not {RESULT_FILE, FAILED_FILE, CONFIG_FILE}.isdisjoint(files)
+        own = HOLD_NO_RUNS if is_run else set()
+        folders[:] = sorted(f for f in folders if f not in own and not f.startswith("."))
         if RESULT_FILE not in files:
             if FAILED_FILE in files:
                 error = (folder / FAILED_FILE).read_text(errors="replace").strip().partition("\n")[0]

@@ -111,11 +111,14 @@ def sheet(explanations: Sequence[Explanation], title: str, neighbours: int = 4) 
 
 def _said(explanation: Explanation) -> str:
     """Score, p-value and decision."""
-    said = f"score {explanation.score:.3f}"
-    if explanation.anomalous is None or explanation.threshold is None or explanation.p_value is None:
-        return said
-    verdict = "anomalous" if explanation.anomalous else "normal"
-    return f"{said}, threshold {explanation.threshold:.3f}, p = {explanation.p_value:.3g}, {verdict}"
+    said = [f"score {explanation.score:.3f}"]
+    if explanation.threshold is not None:
+        said.append(f"threshold {explanation.threshold:.3f}")
+    if explanation.p_value is not None:
+        said.append(f"p = {explanation.p_value:.3g}")
+    if explanation.anomalous is not None:
+        said.append("anomalous" if explanation.anomalous else "normal")
+    return ", ".join(said)
 
 
 def _color(explanation: Explanation) -> str:

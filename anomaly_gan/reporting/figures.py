@@ -231,21 +231,23 @@ def _show(axes: Axes, mosaic: Float[ndarray, "height width channels"]) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write `figure` as PNG, without paper, and let go of it; its folder is marked as one of such pictures.
-
-    A class is named as its folder is: by any bytes.
-    """
+    """Write `figure` as PNG, without paper, and let go of it; mark its folder as one of such pictures."""
     path.parent.mkdir(parents=True, exist_ok=True)
     mark(path.parent)
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
-        text.set_parse_math(False)  # a dollar is one
-        text.set_text(text.get_text().encode(errors="backslashreplace").decode())
+    as_written(figure)
     _ink(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", MISSING)
         figure.savefig(path, dpi=SHARPNESS, transparent=True)
     plt.close(figure)
+
+
+def as_written(figure: Figure) -> None:
+    """Let the texts of `figure` be drawn letter by letter: files and classes are named by any bytes."""
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_parse_math(False)  # a dollar is one
+        text.set_text(text.get_text().encode(errors="backslashreplace").decode())
 
 
 def _ink(figure: Figure) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from anomaly_gan.reporting.collect import Run
@@ -67,11 +68,17 @@ def compared(config: Mapping[str, Any]) -> dict[str, Any]:
     settings = flat(config)
     learns = settings.get("method.optimizer", "of an older result") is not None
     groups = SAME_KIND_GROUPS if learns else SAME_KIND_GROUPS | OF_TRAINING
-    return {
+    found = {
         name: value
         for name, value in settings.items()
         if name not in SAME_KIND and name.split(".")[0] not in groups
     }
+    if str(settings.get("data._target_")).endswith(".Folder") and settings.get("data.root"):
+        # Folders of pictures have one label, and are other pictures; where they lie may differ by machine.
+        found["data.root"] = "/".join(Path(str(settings["data.root"])).parts[-2:])
+    if found.setdefault("schedule.timed_for", None) is not None:
+        found["schedule.total_images"] = None  # found by timing, and each time a little different
+    return found
 
 
 def kinds(runs: Sequence[Run]) -> tuple[list[Kind], list[str]]:

@@ -113,7 +113,8 @@ def _picture_name(run: Run, path: Path) -> str:
 
 def _link(dataset: str, name: str | None, row: str) -> str:
     """The part of an address that shows the runs of a cell."""
-    return urlencode({"dataset": dataset, **({"class": name} if name else {}), "row": row})
+    query = {"dataset": dataset, **({"class": name} if name else {}), "row": row}
+    return urlencode(query, errors="backslashreplace")  # a class is named as its folder is: by any bytes
 
 
 def _breakable(text: str) -> Markup:

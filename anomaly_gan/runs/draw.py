@@ -22,7 +22,7 @@ SECONDS_TO_EXPLAIN = 10.0
 """Beyond which a run explains none, and says so: `predict explain=10` does it for whoever wants to wait."""
 
 
-def draw(run: Run, training: Training, found: Found, result: RunResult, normal: NormalImages) -> None:
+def draw(run: Run, training: Training, found: Found, result: RunResult, normal: NormalImages | None) -> None:
     """Draw all that there is to be seen of a run.
 
     Args:
@@ -30,7 +30,7 @@ def draw(run: Run, training: Training, found: Found, result: RunResult, normal: 
         training: of the run.
         found: at its end.
         result: of the run.
-        normal: what is shown as the neighbours of images explained.
+        normal: what is shown as the neighbours of images explained; None: a file from before it was kept.
     """
     if found.shown is not None:
         draw_scores(run, found.shown, result)
@@ -95,7 +95,9 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-def draw_explanations(run: Run, scored: Scored, threshold: Threshold | None, normal: NormalImages) -> None:
+def draw_explanations(
+    run: Run, scored: Scored, threshold: Threshold | None, normal: NormalImages | None
+) -> None:
     """Explain the images at both ends of the ranking."""
     rows = np.argsort(-scored.scores[run.scorer.primary], kind="stable").tolist()
     rows = rows[:EXPLAINED] + rows[max(EXPLAINED, len(rows) - EXPLAINED) :]

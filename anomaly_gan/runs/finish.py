@@ -49,8 +49,9 @@ def finish(
     tested = score(run)
     if rank() == 0:
         data = run.data
-        normal = NormalImages.of(data.train.names, data.bank_loader(), data.channels, data.image_size)
+        normal = fitted.normal  # of what the detector has learned, whatever data these are
         if is_new:
+            normal = NormalImages.of(data.train.names, data.bank_loader(), data.channels, data.image_size)
             # Not before its scores are known to be numbers.
             file = run.folder / DETECTOR_FILE
             checkpoint.save(file, run.scorer, run.config, data.describe(), fitted.calibration, normal)

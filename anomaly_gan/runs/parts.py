@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly_gan.data.module import OneClassData
+from anomaly_gan.data.normal_images import NormalImages
 from anomaly_gan.evaluation import Scored
 from anomaly_gan.results import Interval
 from anomaly_gan.scoring.base import Scorer
@@ -83,6 +84,8 @@ class Fitted:
     """How long it took ("fit_scorer", "calibrate")."""
     notes: Sequence[str] = ()
     """What was warned of."""
+    normal: NormalImages | None = None
+    """What it learned from, of a detector from a file that has it."""
 
 
 @dataclass(frozen=True)

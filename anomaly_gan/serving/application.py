@@ -14,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from anomaly_gan.data.decode import claimed_pixels
 from anomaly_gan.errors import UserError
@@ -159,6 +160,8 @@ class Service:
                     return await self._of_form(request)
                 content = b"".join([chunk async for chunk in self._body(request)])
                 return [Picture.named(request.query_params.get("name"), content)]
+        except ClientDisconnect:
+            raise HTTPException(400, "the client went away") from None
         except TimeoutError:
             raise HTTPException(408, f"no whole request in {self.limits.seconds:g} seconds") from None
 

@@ -58,7 +58,10 @@ def run(service: Service, host: str, port: int) -> None:
     )
     server = _Server(config, service)
     with listening:
-        print(f"http://{host}:{listening.getsockname()[1]}: POST /predict, GET /health, /metrics", flush=True)
+        named = f"[{host}]" if family is socket.AF_INET6 else host
+        print(
+            f"http://{named}:{listening.getsockname()[1]}: POST /predict, GET /health, /metrics", flush=True
+        )
         hold()
         try:
             server.run([listening])

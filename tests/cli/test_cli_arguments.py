@@ -1,5 +1,6 @@
 """Paths and names on the command line: the text after `=` is taken as it stands."""
 
+import os
 import re
 from pathlib import Path
 
@@ -157,7 +158,7 @@ def test_every_setting_that_holds_a_text_is_a_path_or_name_or_one_of_a_few_words
     }
     words |= {"method.views.first_draw", "callbacks.health.on_collapse", "data.on_corrupt", "data.resize"}
     words |= {"data.superclass_map", "optimizer.decay", "scoring.primary", "scoring.precision"}
-    words.add("scoring.shifts.border")
+    words |= {"scoring.shifts.border", "method.synthetic_as"}
     words |= {"scoring.body", "schedule.minutes_of"}
     words |= {"trainer.accelerator", "trainer.devices", "trainer.precision", "trainer.cuda_graphs"}
     found = set()
@@ -227,3 +228,19 @@ def test_an_interpolation_that_leads_nowhere_is_told_how_to_be_a_text(command, w
     assert outcome.err.strip().endswith("\\${ for the signs themselves")
     outcome = command("predict", "checkpoint=missing", wrong.replace("$", "\\$"))
     assert outcome.err == f"anomaly-gan: {wrong}: no such file or folder\n"
+
+
+@pytest.mark.parametrize("word", ["no", "Off", "yes"])
+def test_what_hydra_would_take_for_a_text_is_no_flag(command, word: str) -> None:
+    outcome = command("train", "debug=fast", f"trainer.compile={word}")
+    assert outcome.code == 2
+    assert outcome.err == f"anomaly-gan: trainer.compile={word}: write true or false\n"
+    assert overrides("train", [f"normal_class={word}"]) == [
+        f"normal_class={word}"
+    ]  # a class may be called so
+
+
+def test_the_folder_of_runs_may_be_in_the_home_folder() -> None:
+    """Behind `paths.runs=` no shell puts it in the place of ~."""
+    home = os.path.expanduser("~")
+    assert overrides("train", ["paths.runs=~/a"]) in ([f"paths.runs={home}/a"], [f"paths.runs='{home}/a'"])

@@ -66,6 +66,7 @@ def test_where_small_defects_are_lost_methods_of_whole_pictures_come_first() -> 
         (("choose_by=luck",), "choose_by=luck: valid: normal, test"),
         (("-m", "seed=0,1"), "-m: method=auto trains several methods on one data set; leave it out"),
         (("ablation=csi",), "ablation=csi: method=auto trains several methods"),
+        (("data.validation_fraction=0",), "these images are chosen by"),
         pytest.param(
             ("data=folder", "data.root=nowhere"),
             "method=auto: no method could be trained",

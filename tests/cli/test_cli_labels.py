@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from anomaly_gan.inference import Detector
+from anomaly_gan.reporting import explanations
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_labels_of_some_images_give_a_table_and_a_picture(
     written = [
         "image,label,who",
         "new/0.png,good,me",
-        "new/1.png,0,me",
+        "new/1.png,0.0,me",
         f"{new[2]},crack,me",
         "new/3.png,1,me",
     ]
@@ -107,3 +108,18 @@ def test_a_run_with_a_test_part_has_the_table_and_the_picture(trained: Path) -> 
         assert int(row["found"]) == sum(a and not b for a, b in zip(called, normal, strict=True))
     assert (trained / "figures" / "thresholds.png").exists()
     assert "thresholds" in (trained / "report.html").read_text()
+
+
+def test_an_explanation_says_what_was_decided_together(
+    command, trained: Path, new, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+    drawn = explanations.page
+    monkeypatch.setattr(explanations, "page", lambda why: shown.append(why) or drawn(why))
+    for fdr in (0.9, 0.1):
+        shown.clear()
+        outcome = command("predict", f"checkpoint={trained}", "inputs=new", f"fdr={fdr}", "explain=1")
+        assert outcome.code == 0, outcome.err
+        best = max(rows_of(Path("predictions.csv")), key=lambda row: float(row["score"]))
+        assert [why.anomalous for why in shown] == [best["decision"] == "anomalous"]
+        assert all(why.threshold is None for why in shown)

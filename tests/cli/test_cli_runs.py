@@ -265,6 +265,25 @@ def test_normal_images_alone_train_a_detector_without_auroc(command, tmp_path: P
     assert again.code == 0, again.err
 
 
+def test_new_data_with_fewer_normal_images_are_explained_by_those_that_were_learned_from(
+    command, tmp_path: Path
+) -> None:
+    for root, count in (("old", 30), ("new", 3)):
+        for part, number in (("train/good", count), ("test/good", 4), ("test/bad", 4)):
+            (tmp_path / root / part).mkdir(parents=True)
+            for i in range(number):
+                pixels = np.random.default_rng([len(part), i]).integers(0, 255, (16, 16), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / root / part / f"{i}.png")
+    data = ("data=folder", "data.image_size=16")
+    outcome = command("train", "method=raw_pixels", *data, "data.root=old", "name=mine")
+    assert outcome.code == 0, outcome.err
+    (folder,) = (path.parent for path in (tmp_path / "runs" / "mine").glob("*/result.json"))
+    outcome = command("evaluate", f"checkpoint={folder}", *data, "data.root=new", "paths.runs=again")
+    assert outcome.code == 0, outcome.err
+    (again,) = (path.parent for path in (tmp_path / "again" / "evaluate").glob("*/result.json"))
+    assert (again / "figures" / "explanation.png").exists()
+
+
 @pytest.mark.slow
 def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
     command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from anomaly_gan.cli.arguments import as_override
+from anomaly_gan.cli.arguments import as_override, split
 from anomaly_gan.cli.search import distribution
+from anomaly_gan.lifetime import alone_in
 
 pytest.importorskip("optuna", reason="Optuna is an extra: pip install 'anomaly-gan[search]'")
 
@@ -44,6 +45,10 @@ def test_a_search_goes_on_and_ends_with_the_best_of_its_trials(command, tmp_path
         (("seed=0",), "nothing to search"),
         (("seed=0,1", "--trials", "0"), "--trials=0 must be at least 1"),
         (("optimizer.learning_rat=0.1,0.2",), "did you mean optimizer.learning_rate"),
+        (("width=8,16", "data.validation_fraction=0"), "these images are chosen by"),
+        (("optimizer.learning_rate=tag(log, interval(0, 1e-2))",), "optimizer.learning_rate=tag(log"),
+        (("optimizer.learning_rate=interval(1e-2, 1e-4)",), "optimizer.learning_rate=interval"),
+        (("method.every=range(6, 1)",), "method.every=range"),
     ],
 )
 def test_what_cannot_be_searched_is_said_in_one_line(command, arguments, complaint: str) -> None:
@@ -53,10 +58,30 @@ def test_what_cannot_be_searched_is_said_in_one_line(command, arguments, complai
     assert len(outcome.err.strip().splitlines()) == 1
 
 
+def test_a_budget_of_time_is_searched_within_as_train_has_it() -> None:
+    assert split("train", ["budget=10min", "width=8,16"]) == [
+        *("budget=minutes", "schedule.minutes=10", "width=8,16")
+    ]
+
+
 def test_a_name_to_search_over_may_hold_any_sign() -> None:
     given = as_override("data.root=a=b,c d", sweeps=True)
     space = distribution(OverridesParser.create().parse_override(given))
     assert space.choices == ("'a=b'", "'c d'")
+
+
+def test_a_search_waits_for_another_of_the_same_settings(tmp_path: Path) -> None:
+    """Its running trial would be taken for one that was killed."""
+    settings = ["debug=fast", "width=8,16", f"paths.runs={tmp_path}"]
+    command = [sys.executable, "-m", "anomaly_gan", "search", *settings, "--trials", "1"]
+    with (
+        alone_in(tmp_path / "search" / "search"),
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as waiting,
+    ):
+        assert waiting.stderr is not None
+        said = waiting.stderr.readline()
+        waiting.kill()
+    assert "another process works on it; waiting" in said
 
 
 @pytest.mark.usefixtures("_signals_are_heeded")

@@ -1,6 +1,7 @@
 """Sweeps: one process a run, continued by the same command, with launchers of their own."""
 
 import os
+import pickle
 import signal
 import stat
 import subprocess
@@ -11,7 +12,9 @@ from textwrap import dedent
 
 import offline_runs
 import pytest
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher
 
+from anomaly_gan.cli.sweep import Ended, Sweep, finish
 from anomaly_gan.results import RunResult
 
 TINY = ("debug=fast", "schedule.total_images=16", "callbacks.learning_curve.at_iterations=[]")
@@ -154,8 +157,10 @@ def test_each_parallel_run_has_a_gpu_to_itself(monkeypatch: pytest.MonkeyPatch, 
     assert launcher.runs_at_once == 2
     shown = []
     for slot in range(2):
-        lines = [*launcher._on_gpu(slot).params["setup"], "printenv CUDA_VISIBLE_DEVICES"]
-        shown.append(subprocess.check_output(" && ".join(lines), shell=True, text=True).strip())
+        one = launcher._on_gpu(slot)
+        assert "setup" not in one.params  # lines of a shell, which bash would put the job in the place of
+        monkeypatch.setattr(LocalLauncher, "__call__", lambda *_: os.environ["CUDA_VISIBLE_DEVICES"])
+        shown.append(pickle.loads(pickle.dumps(one))())
     assert shown == visible.split(",")
 
 
@@ -198,6 +203,41 @@ def test_a_run_is_named_after_all_of_its_configuration(command, tmp_path: Path) 
     runs = [path for path in (tmp_path / "runs" / "digits").iterdir() if "_seed" in path.name]
     assert len(runs) == 2  # where the numbers go is no part of what a run finds
     assert "finished before" in outcome.out
+
+
+@pytest.mark.parametrize("word", ["launcher=local_parallel", "sweep=all_classes"])
+def test_what_is_of_several_runs_is_refused_in_one(command, word: str) -> None:
+    outcome = command("train", *TINY, word)
+    assert outcome.code == 2
+    assert outcome.err == f"anomaly-gan: {word}: is of several runs; add -m, or leave it out\n"
+
+
+def test_classes_that_cannot_be_listed_end_a_sweep_in_the_line_of_a_single_run(
+    command, tmp_path: Path
+) -> None:
+    for sweep in ("all_classes", "[all_classes,ablations]"):
+        outcome = command("train", "-m", f"sweep={sweep}", "data=folder", "data.root=nowhere")
+        assert outcome.code == 2
+        assert "nowhere" in outcome.err
+        assert len(outcome.err.splitlines()) == 1
+
+
+def test_a_sweep_over_data_sets_is_told_and_reported_as_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each data set names a folder of its own; here one run ended well and one failed."""
+    monkeypatch.setattr(Sweep, "ended", [])
+    monkeypatch.setattr(Sweep, "folders", {})
+    Sweep.note(Ended("a", "finished", "AUROC 90.0"), "run 1 of 2, a", tmp_path / "digits" / "a")
+    Sweep.note(Ended("b", "failed", "failed: no images"), "run 2 of 2, b", tmp_path / "cifar10" / "b")
+    reported = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: reported.append(command[-2:]))
+    assert finish(tmp_path / "digits", 2) == 3
+    places = [os.path.relpath(tmp_path / name) for name in ("digits", "cifar10")]
+    assert reported == [places]
+    out = capsys.readouterr().out
+    assert f"{', '.join(places)}: 1 of 2 runs finished, 1 failed" in out
+    assert "  b: no images" in out
 
 
 def test_every_class_is_swept_over(command) -> None:

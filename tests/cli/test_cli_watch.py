@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from anomaly_gan import Detector, UserError
-from anomaly_gan.cli.watch import watch
+from anomaly_gan.cli.watch import alarm, kind_of, watch
 from anomaly_gan.drift import DriftTest
 from anomaly_gan.watching.arrivals import Arrivals
 from anomaly_gan.watching.stream import Stream
@@ -105,6 +105,23 @@ def test_an_alarm_is_said_and_a_command_is_told(command, trained: Path, tmp_path
     assert "alarm" not in command(*words, "restart=true").err
 
 
+def test_each_folder_that_cannot_be_read_is_told_and_no_number_twice() -> None:
+    unread = "left out: cam{}: this folder cannot be read (Permission denied)"
+    assert kind_of(unread.format(1)) != kind_of(unread.format(2))
+    assert kind_of("left out: 1 .heic, 12 .gif: convert") == kind_of("left out: 3 .heic, 13 .gif: convert")
+
+
+def test_a_command_that_takes_too_long_is_ended_with_all_that_it_has_started(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("anomaly_gan.cli.watch.HOOK_SECONDS", 0.5)
+    marker = tmp_path / "alive"
+    alarm(Stream(Detector.load(trained), 0.01), f"(sleep 3; touch {marker}) & wait")
+    assert "on_alarm: ended after 0.5 seconds" in capsys.readouterr().err
+    time.sleep(4)
+    assert not marker.exists()
+
+
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
@@ -116,6 +133,8 @@ def test_an_alarm_is_said_and_a_command_is_told(command, trained: Path, tmp_path
         ("batch_size=0", "at least 1"),
         ("output=nowhere/rows", "cannot be written"),
         ("output=/", "a folder"),
+        ("output=null", "give a name"),
+        ("restart=no", "write true or false"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_a_line(

@@ -355,7 +355,12 @@ def test_images_of_one_object_are_held_out_together(tmp_path: Path, seed: int) -
 
 
 @pytest.mark.parametrize(
-    ("group", "complaint"), [("tile(", "no regular expression"), ("cup", "is nowhere in tile0.png")]
+    ("group", "complaint"),
+    [
+        ("tile(", "no regular expression"),
+        ("cup", "is nowhere in tile0.png"),
+        ("tile", "all 4 normal images are of one object"),
+    ],
 )
 def test_a_group_that_cannot_be_found_is_said(tmp_path: Path, group: str, complaint: str) -> None:
     for index in range(4):

@@ -171,3 +171,8 @@ def test_dark_pictures_of_a_camera_whose_bits_are_told_are_no_news(tmp_path: Pat
         Image.fromarray(np.full((40, 40), 60 + i, np.uint16)).save(tmp_path / f"{i}.png")
     assert "black" in "\n".join(folder(tmp_path).preview())
     assert "black" not in "\n".join(folder(tmp_path, bits=10).preview())
+
+
+def test_files_that_cannot_be_opened_are_copies_of_nothing(tmp_path: Path) -> None:
+    found = Inspection.of(tmp_path, ["a.png", "b.png"], ["c.png"])
+    assert (found.copies, found.tested_copies) == (0, [])

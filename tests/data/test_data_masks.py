@@ -1,5 +1,6 @@
 """Which mask is whose, and masks over the pictures as a detector sees them."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from anomaly_gan import evaluation
+from anomaly_gan.data.decode import CorruptImage
 from anomaly_gan.data.folder import Folder
 from anomaly_gan.data.masks import masks_of, read_mask
 from anomaly_gan.scoring.base import Scorer
@@ -147,3 +149,19 @@ def test_a_mask_that_cannot_be_read_costs_its_picture_alone(tmp_path: Path) -> N
     assert found is not None
     assert found["regions"] == 2
     assert any("1_mask.png" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "postscript", "cut", "no numbers"])
+def test_a_mask_that_cannot_be_read_is_said_to_be_one(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "0_mask.png"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "postscript":
+        path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EOF\n")
+    elif kind == "cut":
+        Image.new("L", (64, 64)).save(path)
+        path.write_bytes(path.read_bytes()[:-30])
+    else:
+        Image.fromarray(np.full((8, 8), np.nan, dtype=np.float32)).save(path, "TIFF")
+    with pytest.raises(CorruptImage, match=r"0_mask\.png: this mask"):
+        read_mask(path, 8, "stretch")

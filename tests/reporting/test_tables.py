@@ -91,6 +91,27 @@ def test_what_is_found_by_rule_for_each_class_makes_no_other_kind(run: MakeRun, 
     assert row.cells.keys() == {"ball", "doll", MEAN}
 
 
+def test_folders_of_other_pictures_are_never_one_row(run: MakeRun, tmp_path: Path) -> None:
+    """All have the label "folder" and the class "good"; where on a machine one lies makes no other."""
+    for name, root, seed in (("a", "here/cup", 0), ("b", "here/jar", 0), ("c", "/there/here/cup", 1)):
+        data = {"_target_": "anomaly_gan.data.folder.Folder", "root": root}
+        run(name, dataset="folder", seed=seed, config={"data": data})
+    table = only_table(tmp_path)
+    assert [(row.label, sorted(seed for _, seed in row.runs)) for row in table.rows] == [
+        ("csi", [0, 1]),
+        ("csi, data.root=here/jar", [0]),
+    ]
+    assert not any("the later one counts" in note for note in table.notes)
+
+
+def test_runs_of_the_same_time_are_one_row_whatever_it_was_enough_for(run: MakeRun, tmp_path: Path) -> None:
+    for seed, images in ((0, 5000), (1, 5200)):
+        run(str(seed), seed=seed, config={"schedule": {"total_images": images, "timed_for": 10}})
+    run("asked", config={"schedule": {"total_images": 5000}})
+    labels = {row.label: len(row.runs) for row in only_table(tmp_path).rows}
+    assert labels == {"csi": 2, "csi, schedule.total_images=5000, schedule.timed_for=null": 1}
+
+
 def test_a_setting_that_an_older_result_lacks_splits_no_row(run: MakeRun, tmp_path: Path) -> None:
     run("new", config={"blur": 3})
     run("old", seed=1)
@@ -154,6 +175,17 @@ def test_runs_without_a_result_are_told_from_failed_ones(run: MakeRun, tmp_path:
     (tmp_path / "fell" / "FAILED").write_text("out of memory\ntries: 1\n")
     states = {path.name: state for path, state in collect([tmp_path]).unfinished.items()}
     assert states == {"half": "unfinished", "fell": "failed: out of memory"}
+
+
+def test_runs_are_found_behind_links_and_whatever_they_are_called(run: MakeRun, tmp_path: Path) -> None:
+    run("log/a")
+    run("log/a/checkpoints/part")  # in a run's own folder nothing is looked for
+    chosen = tmp_path / "chosen"
+    chosen.mkdir()
+    (chosen / "first").symlink_to(tmp_path / "runs" / "log" / "a")
+    (chosen / "round").symlink_to(chosen)
+    assert [found.path.parent.name for found in collect([tmp_path / "runs"]).runs] == ["a"]
+    assert [found.path.parent.name for found in collect([chosen]).runs] == ["first"]
 
 
 def test_results_in_files_of_their_own_are_found_and_other_json_is_not(run: MakeRun, tmp_path: Path) -> None:
