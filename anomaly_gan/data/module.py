@@ -199,6 +199,12 @@ class OneClassData(LightningDataModule, ABC):
                 f"data.validation_fraction={self.validation_fraction}: {len(split.validating)} of {count} "
                 "normal images, 2 are needed: hold a larger part out, or 0 for none"
             )
+        objects = len(group[split.calibrating].unique())
+        if objects < len(split.calibrating):
+            self.notes.append(
+                f"{len(split.calibrating)} held-out images are of {objects} objects: where objects differ by "
+                f"more than images of one, rely on no rate of false alarms below 1 in {objects + 1}"
+            )
         trained_on = inliers.subset(split.trained_on)
         return trained_on, inliers.subset(split.calibrating), inliers.subset(split.validating)
 

@@ -352,6 +352,11 @@ def test_images_of_one_object_are_held_out_together(tmp_path: Path, seed: int) -
     assert tiles[0].isdisjoint(tiles[1])
     assert len({"tile4", "tile5"} & tiles[0]) in (0, 2)
     assert len(data.calibration) >= 7  # whole objects, until there are enough
+    objects = len(
+        {name[:5] for name in data.calibration.names} - ({"tile5"} if "tile4" in tiles[1] else set())
+    )
+    assert f"are of {objects} objects" in data.notes[-1]
+    assert f"below 1 in {objects + 1}" in data.notes[-1]
 
 
 @pytest.mark.parametrize(
