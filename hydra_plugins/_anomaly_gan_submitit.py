@@ -97,9 +97,7 @@ class LocalParallel(LocalLauncher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         threads = max(1, (os.cpu_count() or 1) // self.runs_at_once)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-        folders = [
-            _folder(self, overrides) for overrides in job_overrides
-        ]  # what fails, fails before any run
+        folders = [_folder(self, overrides) for overrides in job_overrides]  # what is wrong is said first
         waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
         for index in range(len(job_overrides)):
             waiting.put(index)

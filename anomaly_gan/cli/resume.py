@@ -32,7 +32,8 @@ def images_timed_before(config: dict[str, Any], folder: Path) -> int | None:
     settings = run / "config.yaml"
     if not settings.is_file():
         return None
-    return int(OmegaConf.load(settings).schedule.total_images)
+    total = OmegaConf.load(settings).schedule.total_images
+    return None if total is None else int(total)  # of a run that was sized by its passes
 
 
 def checkpoint_to_resume(config: dict[str, Any], data: OneClassData, folder: Path) -> Path | None:

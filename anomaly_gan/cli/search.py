@@ -65,9 +65,8 @@ def main(arguments: list[str]) -> int:
     check_one_method(parsed.settings)
     try:
         check_held_out(parsed.settings)
-        return _search(
-            [as_override(word, sweeps=True) for word in split("train", parsed.settings)], parsed.trials
-        )
+        given = split("train", parsed.settings)
+        return _search([as_override(word, sweeps=True) for word in given], parsed.trials)
     except (HydraException, OmegaConfBaseException) as error:
         fixed = [word for word in parsed.settings if "(" not in word and "," not in word]
         raise UserError(explain(error, "train", fixed)) from error

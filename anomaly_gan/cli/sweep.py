@@ -151,9 +151,7 @@ class Sweep(Callback):
         config.hydra.sweeper.params = params  # the sweeper reads them after this
         words = [*(f"{key}={values}" for key, values in params.items()), *given]
         parsed = OverridesParser.create().parse_overrides(words)
-        last = {
-            override.get_key_element(): override for override in parsed
-        }  # which is what the sweeper takes
+        last = {override.get_key_element(): override for override in parsed}  # as the sweeper has it
         axes = [override for override in last.values() if override.is_sweep_override()]
         if all(axis.is_discrete_sweep() for axis in axes):
             lengths = [len(list(axis.sweep_string_iterator())) for axis in axes]
