@@ -1,12 +1,17 @@
 """Random streams, progress, device, atomic writing."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from anomaly_gan.allocator import keep_memory
+from anomaly_gan.cli.decided import _why_none
+from anomaly_gan.cli.tally import Tally
 from anomaly_gan.cli.trainer import make_trainer
 from anomaly_gan.device import choose, choose_precision
 from anomaly_gan.errors import UserError, nearest
@@ -14,6 +19,8 @@ from anomaly_gan.launch import started_outside
 from anomaly_gan.progress import Progress, track
 from anomaly_gan.randomness import derive_seed, make_rng
 from anomaly_gan.results import machine, versions, write_atomically, write_csv
+from anomaly_gan.safe_load import safe_load
+from anomaly_gan.scoring.calibration import Threshold
 from anomaly_gan.strategies import SharedBatch
 
 
@@ -162,3 +169,28 @@ def test_a_slurm_job_of_one_task_can_have_several_processes_of_ours(monkeypatch:
     trainer = make_trainer(settings, logger=False)
     assert trainer.world_size == 2
     assert isinstance(trainer.strategy, SharedBatch)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "detector.ckpt"
+    path.write_bytes(b"no checkpoint")
+    with pytest.raises(UserError, match="damaged"):
+        safe_load(path, "damaged")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError):
+        safe_load(path, "damaged")
+
+
+@pytest.mark.parametrize("count", [3, 6, 7, 9])
+def test_no_more_images_are_asked_for_than_there_are(count: int) -> None:
+    """With nine held-out images and fdr=0.1 all would have to; in floats 3 * 0.1 / 0.1 is above 3."""
+    found = Tally(0)
+    found.scored = count
+    threshold = Threshold(0.5, 0.1, np.linspace(0, 0.4, 9))
+    assert f"at least {count} of these {count}" in _why_none(found, threshold, 0.1)
