@@ -186,11 +186,15 @@ def latent_reconstruction(step: Step) -> Terms:
     return {"latents": latent_error(step.latents, step.networks["encoder"](synthetic))}
 
 
+def _for_f(step: Step) -> Images:
+    """G(h) that F learns from, not G: as many images as there are real ones, and of their side."""
+    with torch.no_grad():
+        return resized(step.synthetic()[: len(step.images)], step.images.shape[-1])
+
+
 def joint(step: Step) -> Terms:
     """JOINT: F minimises CSI(X u G(h)), as many synthetic as real, eq. 5."""
-    with torch.no_grad():
-        synthetic = resized(step.synthetic()[: len(step.images)], step.images.shape[-1])
-    return contrast_shifted(step, torch.cat([step.images, synthetic]))
+    return contrast_shifted(step, torch.cat([step.images, _for_f(step)]))
 
 
 def joint_against(step: Step) -> Terms:
@@ -199,9 +203,7 @@ def joint_against(step: Step) -> Terms:
     Not the paper's: a synthetic image has no positive there, and its shift is not learned.
     """
     real, count = step.images, len(step.images)
-    with torch.no_grad():
-        synthetic = resized(step.synthetic()[:count], real.shape[-1])
-    views = step.views.training(torch.cat([real, synthetic]), step.rng)
+    views = step.views.training(torch.cat([real, _for_f(step)]), step.rng)
     features = step.networks["feature_extractor"](views)
     groups = len(views) // (2 * count)
 
