@@ -107,7 +107,11 @@ def largest(*values: int) -> list[int]:
 
 
 def leave() -> None:
-    """Wait for all processes and part from them: one that ends before the others can tear them down."""
+    """Wait for all processes and part from them.
+
+    One that ends before the others can tear them down; and one that ends without having parted can be aborted
+    by gloo's threads, which free their last tensors while the interpreter ends (pytorch/pytorch#179291).
+    """
     if world_size() > 1:
         dist.barrier()
         dist.destroy_process_group()

@@ -11,6 +11,7 @@ from typing import Any
 import torch.multiprocessing
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
+from anomaly_gan.distributed import leave
 from anomaly_gan.errors import UserError
 from anomaly_gan.lifetime import SIGNALS, Stopped, listening
 from anomaly_gan.terminal import outlive_readers
@@ -98,6 +99,7 @@ def _work(
     try:
         with listening():
             function(*arguments)
+            leave()
     except (UserError, OSError) as error:  # what a command says in one line
         complaints.put(str(error))
         sys.exit(2)

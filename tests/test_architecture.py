@@ -58,7 +58,7 @@ ARROWS: dict[str, set[str]] = {
     "durable": {"names"},
     "safe_load": {"durable", "errors"},
     "strategies": {"distributed"},
-    "launch": {"errors", "lifetime", "terminal"},
+    "launch": {"distributed", "errors", "lifetime", "terminal"},
     "config": {"errors", "outside"},
     "results": {"before", "durable"},
     "own_process": {"errors", "lifetime", "results"},

@@ -77,8 +77,11 @@ def _run(plain: dict[str, Any], folder: Path) -> int:
         # Before so many are started.
         build_a(OneClassData, plain["data"], "data", ("data",)).check_processes(processes)
         in_processes(train, (plain, folder), processes)
-    elif train(plain, folder) is None:
-        return 0  # the first process speaks for all
+    else:
+        result = train(plain, folder)
+        leave()
+        if result is None:
+            return 0  # the first process speaks for all
     where = _conclude(folder)
     name = program()
     print(
@@ -153,7 +156,6 @@ def train(config: dict[str, Any], folder: Path) -> RunResult | None:
         failed = False
     finally:
         close(trainer.loggers, failed)
-    leave()
     return result
 
 

@@ -1,5 +1,6 @@
 """Two processes that share every batch do what one does with the whole of it."""
 
+import atexit
 import json
 import os
 import signal
@@ -87,6 +88,18 @@ def test_a_process_that_dies_ends_all_with_its_name_and_the_remedy(tmp_path: Pat
     with pytest.raises(UserError, match=r"process 1 of 2 died \(SIGKILL\).*resume="):
         in_processes(die, (tmp_path,), 2)
     assert not (tmp_path / "went on").exists()
+
+
+def say_at_the_end(folder: Path) -> None:
+    """Talk to the other, and write what is left of it when the interpreter ends."""
+    dist.init_process_group("gloo")
+    distributed.average_([torch.zeros(1)])
+    atexit.register(lambda: (folder / os.environ["RANK"]).write_text(str(dist.is_initialized())))
+
+
+def test_processes_part_before_they_end(tmp_path: Path) -> None:
+    in_processes(say_at_the_end, (tmp_path,), 2)
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["False", "False"]
 
 
 def complain(folder: Path) -> None:
