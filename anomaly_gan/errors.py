@@ -1,4 +1,6 @@
-"""The one exception a user is meant to see."""
+"""The one exception a user is meant to see, and what memory that does not suffice is told by."""
+
+import re
 
 
 class UserError(Exception):
@@ -27,3 +29,11 @@ def probability(name: str, given: object) -> float:
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < 1:
         raise UserError(f"{name}={given}: give a number above 0 and below 1")
     return float(given)
+
+
+def is_of_memory(error: Exception) -> bool:
+    """Whether memory, here or of the device, did not suffice: torch has no one exception for it."""
+    words = "out of memory|t allocate memory|overflowed"
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and re.search(words, " ".join(str(error).split())) is not None
+    )

@@ -12,7 +12,7 @@ import torch.multiprocessing
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from anomaly_gan.distributed import leave
-from anomaly_gan.errors import UserError
+from anomaly_gan.errors import UserError, is_of_memory
 from anomaly_gan.lifetime import SIGNALS, Stopped, listening
 from anomaly_gan.terminal import outlive_readers
 
@@ -45,6 +45,7 @@ def in_processes(function: Callable[..., Any], arguments: tuple[Any, ...], proce
 
     Raises:
         UserError: what one of them raised; or one died.
+        MemoryError: memory, here or of a device, did not suffice for one of them.
         Stopped: this process was asked to end, or one of them was: all have ended.
     """
     port = free_port()
@@ -64,7 +65,8 @@ def in_processes(function: Callable[..., Any], arguments: tuple[Any, ...], proce
         raise
     except (ProcessExitedException, ProcessRaisedException) as ended:
         if not complaints.empty():
-            raise UserError(complaints.get()) from ended
+            kind, told = complaints.get()
+            raise kind(told) from ended
         if getattr(ended, "exit_code", 0) - 128 in SIGNALS:
             raise Stopped(ended.exit_code - 128) from ended  # type: ignore[union-attr]
         # The others are ended by SIGTERM, or find the connection closed.
@@ -101,7 +103,12 @@ def _work(
             function(*arguments)
             leave()
     except (UserError, OSError) as error:  # what a command says in one line
-        complaints.put(str(error))
+        complaints.put((UserError, str(error)))
+        sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        if not is_of_memory(error):
+            raise
+        complaints.put((MemoryError, str(error)))
         sys.exit(2)
 
 

@@ -1,7 +1,8 @@
 """What went wrong, in one line on standard error, with its exit code. Nothing heavy is imported here."""
 
-import re
 import sys
+
+from anomaly_gan.errors import is_of_memory
 
 KEEPS_RUNS = ("train", "evaluate")
 """The commands that leave a run's folder."""
@@ -24,11 +25,9 @@ def complain_of_files(error: OSError, command: str) -> int:
 
 def complain_of_memory(error: Exception) -> int:
     """Say in one line that memory, here or of the device, did not suffice; the exit code for it."""
-    told = " ".join(str(error).split())
-    if not isinstance(error, MemoryError) and not re.search(
-        "out of memory|t allocate memory|overflowed", told
-    ):
+    if not is_of_memory(error):
         raise error
+    told = " ".join(str(error).split())
     return complain(
         f"not enough memory ({told[:200] or 'none left'}); "
         "try a smaller batch_size, width, data.image_size or scoring.chunk"

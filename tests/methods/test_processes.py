@@ -114,6 +114,17 @@ def test_what_a_process_complains_of_is_said_and_the_others_do_not_wait(tmp_path
         in_processes(complain, (tmp_path,), 2)
 
 
+def outgrow() -> None:
+    if os.environ["RANK"] == "1":
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    time.sleep(600)
+
+
+def test_memory_that_does_not_suffice_for_one_process_ends_all() -> None:
+    with pytest.raises(MemoryError, match=r"^CUDA out of memory. Tried to allocate 2.00 GiB.$"):
+        in_processes(outgrow, (), 2)
+
+
 def test_numbers_for_a_part_of_the_rows_are_refused() -> None:
     rng = RowRng(torch.Generator(), Shard(7))
     with pytest.raises(ValueError, match=r"count=1: give a multiple of the 7 rows"):
