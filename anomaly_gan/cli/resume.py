@@ -9,9 +9,13 @@ from omegaconf import OmegaConf
 from anomaly_gan.callbacks.training_checkpoint import FOLDER, LAST, newest, next_iteration, read
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.errors import UserError
+from anomaly_gan.results import RESULT_FILE
 
 AUTO = "auto"
 """`resume=auto`: go on from the checkpoint in the run's own folder, if there is one."""
+
+MAY_DIFFER = {"data.workers", "data.evaluation_batch_size", "data.memory_limit_gib", "scoring.chunk"}
+"""Settings of the machine's memory and time, which change nothing that is learned."""
 
 
 def how_to_go_on(config: dict[str, Any], folder: Path) -> str:
@@ -25,14 +29,25 @@ def how_to_go_on(config: dict[str, Any], folder: Path) -> str:
 
 
 def images_timed_before(config: dict[str, Any], folder: Path) -> int | None:
-    """How many images the process that this one goes on from found that it had time for."""
+    """How many images the process that this one goes on from found that it had time for.
+
+    Raises:
+        UserError: it was given another time.
+    """
     if config["resume"] is None:
         return None
     run = folder if config["resume"] == AUTO else Path(str(config["resume"])).expanduser().parent.parent
     settings = run / "config.yaml"
     if not settings.is_file():
         return None
-    total = OmegaConf.load(settings).schedule.total_images
+    before = OmegaConf.load(settings).schedule
+    asked, timed_for = config["schedule"]["minutes"], before.get("timed_for")
+    if timed_for not in (None, asked):
+        raise UserError(
+            f"resume={config['resume']}: its run was timed for {timed_for:g} minutes, this one for "
+            f"{asked:g}; give budget={timed_for:g}min"
+        )
+    total = before.total_images
     return None if total is None else int(total)  # of a run that was sized by its passes
 
 
@@ -42,7 +57,7 @@ def checkpoint_to_resume(config: dict[str, Any], data: OneClassData, folder: Pat
     `data` is told to start where it ends.
 
     Raises:
-        UserError: there is none, it is damaged, or its run had other settings.
+        UserError: there is none, it is damaged, its run had other settings or images, or was finished.
     """
     if config["resume"] is None:
         return None
@@ -55,15 +70,16 @@ def checkpoint_to_resume(config: dict[str, Any], data: OneClassData, folder: Pat
     if not path.is_file():
         raise UserError(f"resume={path}: no such file; give the checkpoints/last.ckpt in the folder of a run")
     state = read(path)
+    data.check_same_images(state, f"resume={path}")
     before = state["hyper_parameters"]
     for part in ("data", "method", "scoring", "trainer"):
         for key in config[part]:
-            if before[part].get(key) != config[part][key]:
+            if f"{part}.{key}" not in MAY_DIFFER and before[part].get(key) != config[part][key]:
                 raise UserError(
                     f"resume={path}: its run had {part}.{key}={before[part].get(key)}, this one has "
                     f"{config[part][key]}; give the same settings"
                 )
     data.start_iteration = next_iteration(state)
-    if data.start_iteration >= data.iterations and config["resume"] != AUTO:
-        raise UserError(f"resume={path}: its run had finished its {data.iterations} iterations; evaluate it")
+    if config["resume"] != AUTO and (path.parent.parent / RESULT_FILE).is_file():
+        raise UserError(f"resume={path}: its run is finished; evaluate it")
     return path

@@ -38,19 +38,28 @@ def choose_sizes(config: DictConfig, given: Sequence[str] = ()) -> list[str]:
 
     Args:
         config: of a training; it is changed.
-        given: the overrides of the command line. A number of passes given there goes before the rule.
+        given: the overrides of the command line. A number of passes given there goes before the rule, and
+            before a number of images that a group says.
+
+    Raises:
+        UserError: two lengths are given there.
     """
     gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     device, schedule = "gpu" if gpu else "cpu", config.schedule
     lines = []
+    lengths = [key for key in ("minutes", "passes", "total_images") if _is_given(f"schedule.{key}", given)]
+    if len(lengths) > 1:
+        asked = " and ".join(f"schedule.{key}={schedule[key]}" for key in lengths)
+        raise UserError(f"{asked}: two lengths; give one of them")
+    if lengths == ["passes"]:
+        schedule.total_images = None
     if config.width is None:
         config.width = WIDTH[device]
         said: Any = OmegaConf.to_container(config)
         if "${width}" in str([said["method"], said["scoring"]]):
             lines.append(f"width={config.width}: by rule, on a {device.upper()}")
     if schedule.total_images is None:
-        by_passes = any(word.startswith("schedule.passes=") for word in given)
-        schedule.total_images = schedule.on_cpu if device == "cpu" and not by_passes else None
+        schedule.total_images = schedule.on_cpu if device == "cpu" and lengths != ["passes"] else None
         if schedule.total_images is None and schedule.passes is None:
             schedule.total_images = schedule.on_gpu
         if schedule.minutes is None and schedule.total_images is None:
@@ -58,6 +67,10 @@ def choose_sizes(config: DictConfig, given: Sequence[str] = ()) -> list[str]:
         elif schedule.minutes is None:
             lines.append(f"schedule.total_images={schedule.total_images}: by rule, on a {device.upper()}")
     return lines
+
+
+def _is_given(key: str, given: Sequence[str]) -> bool:
+    return any(word.startswith(f"{key}=") and word != f"{key}=null" for word in given)
 
 
 def check_minutes(schedule: Mapping[str, Any], processes: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import UInt8
@@ -110,6 +110,12 @@ class ImageSet(Dataset[Batch]):
         """Hold images that lie in memory on `device`; subsets share them."""
         if isinstance(self.reader, MemoryReader):
             self.reader.images = self.reader.images.to(device)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """How many images there are, and a digest of their names in their order."""
+        names = "\0".join(self.names).encode(errors="surrogateescape")
+        return {"count": len(self), "names": blake2b(names, digest_size=16).hexdigest()}
 
     def first_copies(self) -> Labels:
         """For each image the index of the first one that is exactly like it, often its own, [N]."""

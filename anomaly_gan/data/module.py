@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -286,6 +286,20 @@ class OneClassData(LightningDataModule, ABC):
         # To the loader a batch is one item; workers need not persist, for it is passed through once.
         workers = self.workers if images.streamed else 0
         return DataLoader(images, batch_size=None, sampler=batches, num_workers=workers)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which images are trained on and held out, for the checkpoints of a training."""
+        return {part: getattr(self, part).identity for part in ("train", "calibration", "validation")}
+
+    def check_same_images(self, checkpoint: Mapping[str, Any], source: str) -> None:
+        """Raises UserError where a training's checkpoint, called `source`, is of other images than these."""
+        for part, before in checkpoint.get(type(self).__qualname__, {}).items():
+            now = getattr(self, part).identity
+            if before != now:
+                raise UserError(
+                    f"{source}: its {before['count']} images of {part} were not these {now['count']}; give "
+                    "the same images, or train anew without resume"
+                )
 
     def mask(self, name: str) -> Bool[Tensor, "height width"] | None:
         """Where in the test image `name` a defect is; None where nobody says so."""

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from anomaly_gan import durable, evaluation
 from anomaly_gan.callbacks.training_checkpoint import newest
@@ -137,6 +139,47 @@ def test_a_signal_while_images_are_read_or_scored_ends_the_command_in_one_line(
         one_line(outcome, "ended by SIGTERM")
         assert not [path for path in Path("runs").rglob("*") if path.name in ("result.json", "detector.ckpt")]
     assert command(*SHORT).code == 0
+
+
+def test_what_was_ended_while_it_was_scored_is_scored_by_the_command_that_the_line_names(
+    command, tmp_path: Path
+) -> None:
+    def ended(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "score_test_set", ended)
+        outcome = command("train", "debug=fast")
+    assert outcome.code == 143
+    path = only_run(tmp_path / "runs") / "checkpoints" / "last.ckpt"
+    one_line(outcome, f"resume={path.relative_to(tmp_path)}")
+    # As after a lack of memory: what costs less of it changes nothing that is learned.
+    less = ("scoring.chunk=7", "data.evaluation_batch_size=16", "paths.runs=rest")
+    assert command("train", "debug=fast", f"resume={path}", *less).code == 0
+    assert RunResult.read(only_run(tmp_path / "rest")).auroc is not None
+    (path.parent.parent / "result.json").touch()
+    assert "its run is finished; evaluate it" in command("train", "debug=fast", f"resume={path}").err
+
+
+def test_other_images_than_a_training_began_with_are_refused(command, tmp_path: Path) -> None:
+    def paint(number: int) -> None:
+        image = np.random.default_rng(number).integers(0, 256, (24, 24), np.uint8)
+        Image.fromarray(image).save(tmp_path / "good" / f"{number}.png")
+
+    (tmp_path / "good").mkdir()
+    for number in range(12):
+        paint(number)
+    begun = ("train", "debug=fast", "data=folder", "data.root=good", "resume=auto")
+    with pytest.MonkeyPatch.context() as patch:
+        sent(patch, 1, signal.SIGTERM)
+        assert command(*begun).code == 143
+    paint(12)
+    outcome = command(*begun)
+    assert outcome.code == 2
+    assert "its 11 images of train were not these 12; give the same images" in outcome.err
+    (tmp_path / "good" / "12.png").unlink()
+    assert command(*begun).code == 0
 
 
 def test_files_that_wait_to_be_read_are_not_waited_for(

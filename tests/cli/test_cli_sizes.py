@@ -59,6 +59,15 @@ def test_a_number_of_passes_that_is_given_goes_before_the_rule() -> None:
     assert config.schedule.total_images is None
 
 
+def test_passes_that_are_given_go_before_the_images_of_a_budget_and_two_lengths_are_refused() -> None:
+    words = ["budget=fast", "schedule.passes=5", "schedule.total_images=null"]
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = compose("train", [*words[:2], "trainer.accelerator=cpu"])
+    assert sizes.choose_sizes(config, words)[-1] == "schedule.passes=5: the length of the training"
+    with pytest.raises(UserError, match=r"schedule\.minutes=None and schedule\.passes=5: two lengths"):
+        sizes.choose_sizes(config, ["schedule.minutes=10", "schedule.passes=5"])
+
+
 @pytest.mark.parametrize(
     ("budget", "images", "width"), [("fast", 6000, 16), ("standard", 30000, 16), ("paper", 400000, 64)]
 )
@@ -90,7 +99,10 @@ def test_a_run_sized_by_minutes_can_be_repeated_by_its_number_of_images(
     assert 4 < result["iterations"] < 120 / 5
     last = only_run("timed") / "checkpoints" / "last.ckpt"
     on = command(*settings, "budget=2min", "name=on", f"resume={last}")
-    assert "had finished its" in on.err, on.err  # the number found before, not one timed anew
+    assert f"schedule.total_images={images}" in on.out, on.err  # found before, not timed anew
+    assert "its run is finished; evaluate it" in on.err
+    on = command(*settings, "budget=3min", "name=on", f"resume={last}")
+    assert "its run was timed for 2 minutes, this one for 3; give budget=2min" in on.err
     again = command(*settings, "budget=minutes", f"schedule.total_images={images}", "name=again")
     assert again.code == 0, again.err
     scores = [(only_run(name) / "scores.csv").read_text() for name in ("timed", "again")]
