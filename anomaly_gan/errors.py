@@ -26,7 +26,12 @@ def probability(name: str, given: object) -> float:
     Raises:
         UserError: it is none.
     """
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < 1:
+    if (
+        isinstance(given, bool)
+        or not isinstance(given, int | float)
+        or not 0 < given < 1
+        or 1 / given == float("inf")
+    ):
         raise UserError(f"{name}={given}: give a number above 0 and below 1")
     return float(given)
 

@@ -73,7 +73,8 @@ def draw_generator(folder: Path, scorer: Scorer, data: OneClassData) -> dict[str
             normal, anomalous = is_normal.nonzero().flatten(), (~is_normal).nonzero().flatten()
             panels["normal test images"] = data.test.subset(normal[:PAIRS])
             # Folders come class by class: some of each.
-            spread = torch.arange(min(PAIRS, len(anomalous))) * len(anomalous) // PAIRS
+            shown = min(PAIRS, len(anomalous))
+            spread = torch.arange(shown) * len(anomalous) // max(1, shown)
             panels["anomalous test images"] = data.test.subset(anomalous[spread])
         pairs = {}
         for name, images in panels.items():

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from anomaly_gan.errors import UserError
 from anomaly_gan.sharding import Shard
 
 
@@ -21,7 +22,13 @@ def derive_seed(*keys: int | str) -> int:
     """A 63-bit seed from `keys` (non-negative integers and strings); other keys, unrelated streams.
 
     A purpose always has the same number of keys: a last key of 0 is as good as none.
+
+    Raises:
+        UserError: a number is negative.
     """
+    negative = [key for key in keys if not isinstance(key, str) and key < 0]
+    if negative:
+        raise UserError(f"seed={negative[0]} must be at least 0")
     words = [zlib.crc32(key.encode()) if isinstance(key, str) else key for key in keys]
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
 

@@ -69,7 +69,9 @@ def shuffled(images: Images, rng: Generator) -> Images:
     drawn = torch.randint(len(ORDERS), (len(images),), generator=rng)
     order = torch.tensor(ORDERS)[drawn]
     a, b, c, d = parts[torch.arange(len(images))[:, None], order].unbind(1)
-    return torch.cat([torch.cat([a, b], -1), torch.cat([c, d], -1)], -2)
+    made = images.clone()  # an odd last row or column stays
+    made[:, :, : 2 * height, : 2 * width] = torch.cat([torch.cat([a, b], -1), torch.cat([c, d], -1)], -2)
+    return made
 
 
 def mixed(images: Images, rng: Generator) -> Images:

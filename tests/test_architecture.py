@@ -53,7 +53,7 @@ ARROWS: dict[str, set[str]] = {
     "sharding": set(),
     "distributed": set(),
     # Tools.
-    "randomness": {"sharding"},
+    "randomness": {"errors", "sharding"},
     "device": {"errors"},
     "durable": {"names"},
     "safe_load": {"durable", "errors"},

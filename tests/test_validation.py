@@ -21,6 +21,14 @@ def test_shuffled_images_have_every_quadrant_and_none_in_its_place() -> None:
         assert all(i != place for place, i in enumerate(order))
 
 
+def test_shuffling_keeps_an_odd_last_row_and_column() -> None:
+    images = torch.arange(2 * 3 * 5 * 7.0).view(2, 3, 5, 7)
+    made = shuffled(images, torch.Generator().manual_seed(1))
+    assert torch.equal(made[:, :, 4], images[:, :, 4])
+    assert torch.equal(made[:, :, :, 6], images[:, :, :, 6])
+    assert torch.equal(made.flatten(2).sort().values, images.flatten(2))
+
+
 def test_mixed_images_have_a_quarter_to_a_half_of_another_in_its_place() -> None:
     images = pictures(side=64)
     made = mixed(images, torch.Generator().manual_seed(1))

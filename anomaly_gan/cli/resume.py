@@ -70,15 +70,17 @@ def checkpoint_to_resume(config: dict[str, Any], data: OneClassData, folder: Pat
     if not path.is_file():
         raise UserError(f"resume={path}: no such file; give the checkpoints/last.ckpt in the folder of a run")
     state = read(path)
-    data.check_same_images(state, f"resume={path}")
     before = state["hyper_parameters"]
-    for part in ("data", "method", "scoring", "trainer"):
-        for key in config[part]:
-            if f"{part}.{key}" not in MAY_DIFFER and before[part].get(key) != config[part][key]:
-                raise UserError(
-                    f"resume={path}: its run had {part}.{key}={before[part].get(key)}, this one has "
-                    f"{config[part][key]}; give the same settings"
-                )
+    different = {
+        f"{part}.{key}": f"{before[part].get(key)}, this one has {config[part][key]}"
+        for part in ("data", "method", "scoring", "trainer")
+        for key in config[part]
+        if f"{part}.{key}" not in MAY_DIFFER and before[part].get(key) != config[part][key]
+    }
+    if different.keys() <= {"data.total_images"}:  # which may follow from the images
+        data.check_same_images(state, f"resume={path}")
+    for key, values in different.items():
+        raise UserError(f"resume={path}: its run had {key}={values}; give the same settings")
     data.start_iteration = next_iteration(state)
     if config["resume"] != AUTO and (path.parent.parent / RESULT_FILE).is_file():
         raise UserError(f"resume={path}: its run is finished; evaluate it")

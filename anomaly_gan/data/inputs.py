@@ -85,10 +85,15 @@ def read(
     try:
         return to_tensor(image, image_size, channels, resize, bits)
     except Exception as error:  # PIL opens lazily: here its decoders meet arbitrary bytes, or a closed file
-        name = getattr(image, "filename", "")
-        closed = isinstance(error, AssertionError) or "closed file" in str(error)
-        why = "its file is closed: load() it before" if closed else reason(name, error)
-        raise CorruptImage(f"{name or 'a PIL image'}: not a readable image ({why})") from error
+        raise unreadable(image, error) from error
+
+
+def unreadable(image: Image.Image, error: Exception) -> CorruptImage:
+    """What to say of a PIL image that met `error` when its pixels were asked for."""
+    name = getattr(image, "filename", "")
+    closed = isinstance(error, AssertionError) or "closed file" in str(error)
+    why = "its file is closed: load() it before" if closed else reason(name, error)
+    return CorruptImage(f"{name or 'a PIL image'}: not a readable image ({why})")
 
 
 def is_path(image: Any) -> TypeGuard[str | os.PathLike[str]]:

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from anomaly_gan.data.decode import SUFFIXES, eight_bit
-from anomaly_gan.data.inputs import ManyImages, is_path, separate, to_pil
+from anomaly_gan.data.inputs import ManyImages, is_path, separate, to_pil, unreadable
 from anomaly_gan.errors import UserError
 from anomaly_gan.names import LONGEST, end_in_bytes
 
@@ -32,7 +32,7 @@ def laid_out(images: ManyImages, place: Path, bits: int = 16) -> Path:
         bits: how many bits of a 16-bit image its camera uses; see `decode.to_tensor`.
 
     Raises:
-        UserError: there are no images, or something is none.
+        UserError: there are no images, or something is none or cannot be read.
     """
     if is_path(images) and not os.path.isfile(os.path.expanduser(images)):
         return Path(images).expanduser()  # where there is none, the training says so
@@ -73,6 +73,12 @@ def _put(image: Any, folder: Path, index: int, bits: int) -> bytes:
     if isinstance(image, bytes):  # read by what it holds, whatever its name
         (folder / f"{start}.png").write_bytes(image)
         return b"content" + hashlib.sha256(image).digest()
-    pixels = eight_bit(image if isinstance(image, Image.Image) else to_pil(image), bits)
+    try:
+        pixels = eight_bit(image if isinstance(image, Image.Image) else to_pil(image), bits)
+        pixels.load()
+    except Exception as error:  # as in `inputs.read`
+        if not isinstance(image, Image.Image):
+            raise
+        raise unreadable(image, error) from error
     pixels.save(folder / f"{start}.png", compress_level=1)
     return f"{pixels.mode}{pixels.size}".encode() + pixels.tobytes()

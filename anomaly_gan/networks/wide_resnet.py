@@ -15,7 +15,7 @@ from anomaly_gan.precision import in_full_precision
 from anomaly_gan.randomness import RowRng
 from anomaly_gan.types import Images
 
-LARGEST_POOL = 8
+POOL = 8
 """Side of the windows that the last feature map is averaged over: at 32 pixels the whole map."""
 
 
@@ -31,9 +31,10 @@ class Classified(NamedTuple):
 class WideResNet(nn.Module):
     """WRN-`depth`-`widen_factor`: three groups of pre-activation blocks; the last two halve the side.
 
-    Images of more than 32 pixels give several averages for each channel, as in the released code: the last
-    feature map, of a quarter of the side, is averaged over windows of 8x8. Smaller images, which the
-    released code does not take, give one. WRN-10-4 at 32 pixels, 3 channels and 72 classes has 1.2 million
+    Images of 64 pixels and more give several averages for each channel, as in the released code: the last
+    feature map, of a quarter of the side, is averaged over windows of 8x8. Where these would leave a part of
+    it out, windows are larger, down to a single one. Images below 32 pixels, which the released code does not
+    take, give one average. WRN-10-4 at 32 pixels, 3 channels and 72 classes has 1.2 million
     parameters and 256 features.
 
     Geom's is Keras': weights of convolutions start from N(0, 2 / fan_in), and a convolution that halves the
@@ -82,8 +83,9 @@ class WideResNet(nn.Module):
         if not keras:
             _as_in_torch(self)
         self.norm = nn.BatchNorm2d(widths[-1])
-        self.pool = min(LARGEST_POOL, image_size // 4)
-        self.head = nn.Linear(widths[-1] * (image_size // 4 // self.pool) ** 2, classes)
+        places = image_size // 4
+        self.pool = next(side for side in range(min(POOL, places), places + 1) if places % side == 0)
+        self.head = nn.Linear(widths[-1] * (places // self.pool) ** 2, classes)
         bound = self.head.in_features**-0.5
         nn.init.uniform_(self.head.weight, -bound, bound)
         nn.init.zeros_(self.head.bias)

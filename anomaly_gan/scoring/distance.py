@@ -3,11 +3,15 @@
 import torch
 from torch import Tensor
 
+from anomaly_gan.errors import UserError
 from anomaly_gan.networks.lenet import LeNet
 from anomaly_gan.precision import in_full_precision
 from anomaly_gan.scoring.base import Precision, Scorer
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import Embeddings, ImageBatches, Images, RawImages, Scores
+
+LEAST_DEVIATION = 1 / 255
+"""A mean absolute deviation from which on images are divided by it: below one grey level it is noise."""
 
 
 class CentreDistance(Scorer):
@@ -38,6 +42,8 @@ class CentreDistance(Scorer):
         precision: Precision,
     ):
         super().__init__(image_size=image_size, channels=channels, precision=precision)
+        if embedding_size < 1:
+            raise UserError(f"scoring.embedding_size={embedding_size} must be at least 1")
         self.network = LeNet(image_size, channels, width, embedding_size)
         self.register_buffer("centre", torch.zeros(embedding_size))
         self.register_buffer("low", torch.zeros(()))
@@ -80,4 +86,4 @@ def contrast_normalised(images: Images) -> Images:
     # Not by the deviations: the mean of equal values is not always one of them, to the last place.
     has_contrast = images.amax((1, 2, 3), keepdim=True) > images.amin((1, 2, 3), keepdim=True)
     deviations = torch.where(has_contrast, images - images.mean((1, 2, 3), keepdim=True), 0)
-    return deviations / deviations.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-8)
+    return deviations / deviations.abs().mean((1, 2, 3), keepdim=True).clamp_min(LEAST_DEVIATION)

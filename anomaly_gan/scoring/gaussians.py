@@ -1,10 +1,12 @@
 """At each place of the picture a Gaussian of the features that are normal there, as PaDiM has it."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from anomaly_gan.distributed import gather_unknown, world_size
+from anomaly_gan.distributed import average_, gather_unknown
 from anomaly_gan.errors import UserError
 from anomaly_gan.precision import in_full_precision
 from anomaly_gan.scoring.dense import DenseScorer, in_parts
@@ -43,19 +45,25 @@ class GaussianPlaces(DenseScorer):
         with torch.no_grad():
             first = self.feature_maps(torch.zeros(1, self.channels, self.image_size, self.image_size))[0]
         places = first.shape[2]
+        if squares is not None and squares < 1:
+            raise UserError(f"scoring.squares={squares} must be at least 1, or null for a Gaussian a place")
         self.squares = min(squares or places, places)
         if places % self.squares:
             raise UserError(
                 f"scoring.squares={squares}: image_size={self.image_size} has {places} places along a side, "
                 "which has to be a multiple"
             )
-        self.register_buffer("mean", torch.zeros(self.squares**2, features))
-        self.register_buffer("whitening", torch.zeros(self.squares**2, features, features))
+        self.features = features
+        # Nothing before the fit: it would be in every checkpoint of a training.
+        self.register_buffer("mean", torch.empty(0, features))
+        self.register_buffer("whitening", torch.empty(0, features, features))
 
     @torch.no_grad()
     def fit(self, normal: ImageBatches) -> None:
         self.eval()
-        sums, products, count = torch.zeros_like(self.mean), torch.zeros_like(self.whitening), 0
+        sums = torch.zeros(self.squares**2, self.features, device=self.device)
+        products = torch.zeros(self.squares**2, self.features, self.features, device=self.device)
+        places = 0
         origin = None
         for images in in_parts(normal):
             features = self.by_square(self.place_features(images))
@@ -64,11 +72,10 @@ class GaussianPlaces(DenseScorer):
             centred = features - origin[:, None]
             sums += centred.sum(dim=1)
             products += centred.mT @ centred
-            count += features.shape[1]
+            places += features.shape[1]
         assert origin is not None
-        if world_size() > 1:
-            sums, products = (gather_unknown(found[None]).sum(dim=0) for found in (sums, products))
-            count = int(gather_unknown(torch.tensor([count], device=self.device)).sum())
+        count = torch.tensor(float(places), device=self.device)
+        average_([sums, products, count])  # over processes; what is divided by count is of all their places
         shift = sums / count
         self.mean = origin + shift
         self.whitening = whitening(products / count - shift[:, :, None] * shift[:, None], self.ridge)
@@ -78,6 +85,12 @@ class GaussianPlaces(DenseScorer):
         side = features.shape[1] // self.squares
         grid = distances.view(self.squares, self.squares, features.shape[0], side, side)
         return grid.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        # A fresh scorer has none.
+        for name in ("mean", "whitening"):
+            setattr(self, name, torch.empty_like(state_dict.get(f"{prefix}{name}", getattr(self, name))))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def by_square(self, features: PlaceFeatures) -> Float[Tensor, "squares samples chosen"]:
         """Those features that are compared, [B, h, w, D] -> [S * S, B * h / S * w / S, D]."""
@@ -94,7 +107,8 @@ def whitening(
     size = covariance.shape[-1]
     r = ridge * covariance.diagonal(dim1=1, dim2=2).mean().clamp_min(1e-12)
     identity = torch.eye(size).to(covariance)
-    lower = torch.linalg.cholesky(covariance + r * identity)
+    lower, failed = torch.linalg.cholesky_ex(covariance + r * identity)
+    lower[failed > 0] = torch.nan  # of features that are no numbers: so are the scores, which are checked
     return torch.linalg.solve_triangular(lower, identity.expand_as(covariance), upper=False)
 
 

@@ -29,7 +29,8 @@ class PatchCore(BackboneScorer, DenseScorer):
 
     Args:
         patches: how many the bank holds at most.
-        chosen_from: how many places they are chosen from at most; of more, as many are drawn.
+        chosen_from: about how many places they are chosen from: as many are drawn of each picture as make
+            that number, rounded up.
         projection: features by which they are chosen.
         seed: of the draws.
         of_backbone: see `BackboneScorer`.

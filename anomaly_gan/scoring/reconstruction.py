@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from anomaly_gan.errors import UserError
 from anomaly_gan.networks.blocks import centred
 from anomaly_gan.networks.ocgan import SIDE, Centred, Decoder, Encoder
 from anomaly_gan.precision import in_full_precision
@@ -33,6 +34,8 @@ class ReconstructionError(Scorer):
 
     def __init__(self, *, image_size: int, channels: int, width: int, latent_size: int, seed: int):
         super().__init__(image_size=image_size, channels=channels)
+        if latent_size < 1:
+            raise UserError(f"scoring.latent_size={latent_size} must be at least 1")
         self.encoder = Encoder(channels, width, latent_size)
         self.decoder = Decoder(channels, width, latent_size)
         self.seed = seed

@@ -131,6 +131,7 @@ class LARS(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_at_least_zero("momentum", "weight_decay", "trust_coefficient")
         if importlib.util.find_spec("timm") is None:
             raise UserError("LARS comes from timm: pip install 'anomaly-gan[lars]'")
 
@@ -143,6 +144,7 @@ class LARS(Recipe):
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             trust_coeff=self.trust_coefficient,
+            always_adapt=True,  # and not only where weights decay
         )
 
 

@@ -30,6 +30,8 @@ class Timetable:
         No stage is left without an iteration where there are as many of these as stages.
         """
         start = round(self.total * sum(self.shares[:stage]) / sum(self.shares))
+        if stage > 0:
+            start = max(start, self.start(stage - 1) + 1)
         return max(min(start, self.total - (len(self.shares) - stage)), min(stage, self.total))
 
     def stage(self, iteration: int) -> int:

@@ -117,6 +117,8 @@ class Augment:
         for name in ("brightness", "contrast", "saturation", "hue", "jitter_probability", "gray_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name}={getattr(self, name)} is out of range: give a number in [0, 1]")
+        if self.output_size is not None and self.output_size < 1:
+            raise UserError(f"output_size={self.output_size} must be at least 1, or null for the images' own")
 
     def with_crop_scale(self, scale: float) -> "Augment":
         """The same with crops of that fraction of the image's area, before rounding to pixels."""

@@ -132,6 +132,20 @@ def refused(outcome, *words: str) -> None:
         (["train", "data._target_=anomaly_gan.data.module.class_index"], ["data"]),
         (["train", "scoring.embedding_size=21598236326"], ["not enough memory", "width"]),
         (["train", "callbacks.checkpoint.every_minutes=nan"], ["every_minutes=nan"]),
+        # Numbers that would be met in the middle of a training, or after it.
+        (["train", "method.temperature=0"], ["method.temperature=0", "above 0"]),
+        (
+            ["train", "method=csi_defects", "method.views.augment.output_size=0"],
+            ["output_size=0", "at least 1"],
+        ),
+        (
+            ["train", "debug=fast", "method=csi_defects", "image_size=64", "scoring.squares=-1"],
+            ["scoring.squares=-1", "at least 1"],
+        ),
+        (["train", "method=deep_svdd", "scoring.embedding_size=-1"], ["embedding_size=-1", "at least 1"]),
+        (["train", "method=ocgan", "scoring.latent_size=-1"], ["scoring.latent_size=-1", "at least 1"]),
+        (["train", "method=geom", "optimizer=csi_lars", "optimizer.weight_decay=-1.0"], ["weight_decay=-1"]),
+        (["train", "threshold.false_positive_rate=1e-310"], ["false_positive_rate=1e-310"]),
         (["train", "trainer.accelerator=cpu", "trainer.devices=1000"], ["batch_size=32", "1000"]),
     ],
 )
@@ -173,7 +187,7 @@ def test_resuming_with_other_settings_is_refused(command, trained: Path, tmp_pat
         ("seed=1", "seed"),
     ):
         refused(command("train", "debug=fast", resume, change), word, "same settings")
-    refused(command("train", "debug=fast", resume), "had finished")
+    refused(command("train", "debug=fast", resume), "its run is finished; evaluate it")
 
 
 def test_fewer_than_two_inliers_are_refused(command, tmp_path: Path) -> None:

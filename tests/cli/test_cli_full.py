@@ -143,6 +143,7 @@ ONE_HUGE_STEP = ["optimizer.learning_rate=1e30", "schedule.total_images=8"]
     "how",
     [
         ONE_HUGE_STEP,  # found when the run is finished
+        ["method=csi_defects", "image_size=64", *ONE_HUGE_STEP],  # whose covariances have no root
         ["optimizer.learning_rate=1e12", "method.on_non_finite=skip"],  # found by the learning curve
         [*ONE_HUGE_STEP, "data=folder", "data.root=good", "data.image_size=16"],
     ],

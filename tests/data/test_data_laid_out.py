@@ -105,6 +105,13 @@ def test_what_is_no_image_leaves_nothing(images: list[Any], tmp_path: Path) -> N
     for wrong, why in (([], "no images"), ([tmp_path], "a folder among"), ([images[0], 3], "type int")):
         with pytest.raises(UserError, match=why):
             laid_out(wrong, place)
+    Image.fromarray(pixels(1, 24, 24)).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:-400])
+    with (
+        Image.open(tmp_path / "cut.png") as cut,
+        pytest.raises(UserError, match=r"cut\.png: not a readable image"),
+    ):
+        laid_out([images[0], cut], place)
     with pytest.raises(OSError, match="unplugged"):
         laid_out(broken(), place)
     assert not any(place.iterdir())

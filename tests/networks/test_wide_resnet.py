@@ -32,6 +32,18 @@ def test_it_gives_logits_and_features_of_every_size(
     assert found.features.shape == (2, 64 * factor * windows)
 
 
+@pytest.mark.parametrize(
+    ("side", "windows"), [(36, 1), (48, 1), (60, 1), (72, 2), (92, 1), (96, 3), (100, 1)]
+)
+def test_no_place_of_an_image_of_any_side_is_left_out(side: int, windows: int) -> None:
+    network = WideResNet(side, 1, 4, 10, 1).eval()
+    image = torch.rand(1, 1, side, side, requires_grad=True)
+    features = network(image).features
+    assert features.shape == (1, 64 * windows**2)
+    (gradient,) = torch.autograd.grad(features.square().sum(), image)
+    assert (gradient != 0).all()
+
+
 @pytest.mark.parametrize(("depth", "k"), [(10, 4), (16, 8), (16, 4), (22, 1)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_number_of_parameters_is_that_of_the_layers_counted_by_hand(

@@ -29,6 +29,12 @@ def test_an_image_without_contrast_is_0_everywhere() -> None:
     assert torch.equal(contrast_normalised(every_grey), torch.zeros(256, 3, 32, 32))
 
 
+def test_noise_below_a_grey_level_is_not_made_large() -> None:
+    hot = torch.zeros(1, 3, 32, 32)
+    hot[0, 0, 5, 5] = 1 / 255
+    assert contrast_normalised(hot).max() < 1.01
+
+
 def test_one_range_holds_for_all_channels_and_nothing_is_clipped() -> None:
     scorer, images = make(channels=3), torch.rand(6, 3, 16, 16)
     scorer.low, scorer.high = torch.tensor(-0.5), torch.tensor(1.5)

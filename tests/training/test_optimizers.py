@@ -32,10 +32,11 @@ def test_sgd_has_csis_momentum_and_weight_decay() -> None:
     assert (defaults["momentum"], defaults["weight_decay"]) == (0.9, 1e-6)
 
 
-def test_lars_scales_each_parameter_by_its_own_trust_ratio() -> None:
+@pytest.mark.parametrize("decay", [1e-2, 0.0])
+def test_lars_scales_each_parameter_by_its_own_trust_ratio(decay: float) -> None:
     # You et al., 2017, as CSI's released code has it: SGD with momentum on the gradient times
     # trust * ||w|| / (||g|| + weight decay * ||w||).
-    recipe = LARS(learning_rate=0.5, weight_decay=1e-2)
+    recipe = LARS(learning_rate=0.5, weight_decay=decay)
     weights = [torch.nn.Parameter(torch.randn(4, 3)), torch.nn.Parameter(torch.randn(3))]
     expected = [w.detach().clone() for w in weights]
     velocity = [torch.zeros_like(w) for w in weights]
@@ -43,8 +44,8 @@ def test_lars_scales_each_parameter_by_its_own_trust_ratio() -> None:
     for _ in range(3):
         for i, w in enumerate(weights):
             w.grad = torch.randn_like(w)
-            ratio = 0.001 * expected[i].norm() / (w.grad.norm() + 1e-2 * expected[i].norm() + 1e-8)
-            velocity[i] = 0.9 * velocity[i] + ratio * (w.grad + 1e-2 * expected[i])
+            ratio = 0.001 * expected[i].norm() / (w.grad.norm() + decay * expected[i].norm() + 1e-8)
+            velocity[i] = 0.9 * velocity[i] + ratio * (w.grad + decay * expected[i])
             expected[i] = expected[i] - 0.5 * velocity[i]
         optimizer.step()
     for w, value in zip(weights, expected, strict=True):

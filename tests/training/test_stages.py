@@ -147,8 +147,8 @@ def test_stages_run_in_their_order_for_their_share_of_the_iterations(tmp_path: P
     assert toy.begun == [6]
 
 
-@pytest.mark.parametrize("shares", [[1.0], [3, 1.0], [1e-3, 1.0, 1e3], [0.1] * 7])
-@pytest.mark.parametrize("total", [1, 2, 7, 1000])
+@pytest.mark.parametrize("shares", [[1.0], [3, 1.0], [1e-3, 1.0, 1e3], [8, 1, 8], [0.1] * 7])
+@pytest.mark.parametrize("total", [1, 2, 7, 10, 1000])
 def test_every_iteration_belongs_to_one_stage_and_a_stage_is_as_long_as_its_share(
     total: int, shares: list[float]
 ) -> None:

@@ -56,7 +56,7 @@ class AnomalyGAN(Method):
         scorer: FeatureScorer,
         views: ShiftedViews,
         every: int,
-        temperature: float,
+        temperature: float | int,
         adversarial: Form,
         latents_per_image: int,
         synthetic_as: Literal["inliers", "negatives"] = "inliers",
@@ -69,6 +69,8 @@ class AnomalyGAN(Method):
         for key, value in (("method.every", every), ("method.latents_per_image", latents_per_image)):
             if value < 1:
                 raise UserError(f"{key}={value} must be at least 1")
+        if not temperature > 0:
+            raise UserError(f"method.temperature={temperature} must be above 0")
         if generator_average is not None and not 0 <= generator_average < 1:
             raise UserError(f"method.generator_average={generator_average} must be in [0, 1), or null")
         if name not in METHODS:
