@@ -107,19 +107,20 @@ def localise(scorer: Scorer, data: OneClassData, scored: Scored) -> dict[str, fl
     """
     if not scorer.scores_places:
         return None
-    names = zip(scored.images.names, scored.anomalous, strict=True)
-    masks = [data.mask(name) if bad else None for name, bad in names]
-    if all(mask is None for mask in masks):
+    names, anomalous = scored.images.names, scored.anomalous
+    if all(data.mask(name) is None for name, bad in zip(names, anomalous, strict=True) if bad):
         return None
     counts = Localisation(float(scored.scores[scorer.primary].max()))
-    rows = [row for row, mask in enumerate(masks) if mask is not None or not scored.anomalous[row]]
-    side = data.image_size
-    for start in range(0, len(rows), MAPS_AT_A_TIME):
-        some = rows[start : start + MAPS_AT_A_TIME]
-        maps = scorer.maps(to_float(scored.images[some].images.to(scorer.device))).cpu().numpy()
-        for row, found in zip(some, maps, strict=True):
-            mask = masks[row]
-            counts.add(found, np.zeros((side, side), dtype=bool) if mask is None else mask.numpy())
+    clean = torch.zeros(data.image_size, data.image_size, dtype=torch.bool)
+    for start in range(0, len(names), MAPS_AT_A_TIME):
+        rows = range(start, min(start + MAPS_AT_A_TIME, len(names)))
+        masks = {row: data.mask(names[row]) if anomalous[row] else clean for row in rows}
+        some = {row: mask for row, mask in masks.items() if mask is not None}
+        if not some:
+            continue
+        maps = scorer.maps(to_float(scored.images[[*some]].images.to(scorer.device))).cpu().numpy()
+        for mask, found in zip(some.values(), maps, strict=True):
+            counts.add(found, mask.numpy())
     return counts.result()
 
 

@@ -17,6 +17,9 @@ from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.transforms.geometry import resized
 from anomaly_gan.types import Images
 
+AT_A_TIME = 512
+"""Synthetic images made for a measurement: which ones they are hangs on no setting."""
+
 SHOWN = 64
 """Synthetic images in a picture."""
 
@@ -46,9 +49,9 @@ def quality(scorer: Scorer, data: OneClassData, network: FeatureNetwork) -> dict
     return generator_quality(
         network,
         track(
-            _synthetic(scorer, len(data.train), data.evaluation_batch_size, data.image_size),
+            _synthetic(scorer, len(data.train), AT_A_TIME, data.image_size),
             "looking at synthetic images",
-            len(_slices(len(data.train), data)),
+            -(-len(data.train) // AT_A_TIME),
             "batches",
         ),
         FloatBatches(data.bank_loader(), scorer.device, "reading normal images"),
@@ -103,6 +106,7 @@ def _floats(images: ImageSet, rows: range, scorer: Scorer) -> Images:
 
 
 def _synthetic(scorer: Scorer, count: int, at_a_time: int, side: int) -> Iterator[Images]:
-    for images in scorer.generate(count, "quality").split(at_a_time):
+    for start in range(0, count, at_a_time):
+        images = scorer.generate(min(at_a_time, count - start), "quality", start)
         # Features depend on the size: both sides of a comparison have the data's.
         yield resized(images, side)

@@ -8,24 +8,28 @@ stand-in: how far it follows the real AUROC is measured in docs/search.md. The h
 are others: what was chosen by an image scores it a little too low for a threshold.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator
 
-from anomaly_gan.batches import FloatBatches
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.metrics.auroc import auroc
+from anomaly_gan.progress import track
 from anomaly_gan.randomness import make_rng
 from anomaly_gan.scoring.base import Scorer
+from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.transforms.drawing import NUMBERS, Drawn
 from anomaly_gan.transforms.unseen_defects import KINDS as DEFECTS
-from anomaly_gan.types import Images
+from anomaly_gan.types import Images, Scores
 
 ROUNDS = 4
 """How many pieced-together images of each kind are made of one inlier."""
+
+LARGEST_PART = 2**29
+"""Bytes of images as floats of which others are made at a time; that takes some times as much."""
 
 ORDERS = ((1, 0, 3, 2), (2, 3, 0, 1), (3, 2, 1, 0), (1, 2, 3, 0), (2, 0, 3, 1), (3, 0, 1, 2))
 """Orders of four quadrants in which none keeps its place."""
@@ -40,16 +44,20 @@ def validate(scorer: Scorer, data: OneClassData, seed: int) -> dict[str, Any]:
         and `pieced`, how many there were.
     """
     rng = make_rng("cpu", seed, "validation")
-    batches = [*FloatBatches(data.validation_loader(), scorer.device, "scoring validation images")]
-    normal = torch.cat([scorer.score(batch) for batch in batches])
-    images = torch.cat([batch.cpu() for batch in batches])
+
+    def scored(images: Images) -> Iterator[Scores]:
+        return (scorer.score(part.to(scorer.device)) for part in images.split(data.evaluation_batch_size))
+
+    loader = data.validation_loader()
+    batches = track(loader, "reading validation images", len(loader), "batches")
+    images = torch.cat([batch.images.cpu() for batch in batches])
+    # Parts of nearly one size, so that none is too small to mix its images.
+    parts = images.tensor_split(-(-4 * images.nbytes // LARGEST_PART))
+    normal = torch.cat([score for part in parts for score in scored(to_float(part))])
     by_kind = {}
     for kind, make in KINDS.items():
-        scores = [
-            scorer.score(part.to(scorer.device))
-            for _ in range(1 if kind in DEFECTS else ROUNDS)
-            for part in make(images, rng).split(data.evaluation_batch_size)
-        ]
+        rounds = range(1 if kind in DEFECTS else ROUNDS)
+        scores = [s for _ in rounds for part in parts for s in scored(make(to_float(part), rng))]
         both = torch.cat([normal, *scores]).cpu().numpy().astype(np.float64)
         by_kind[kind] = auroc(both, np.arange(len(both)) >= len(normal))
     return {

@@ -68,7 +68,7 @@ ARROWS: dict[str, set[str]] = {
     "metrics": {"errors", "precision", "safe_load", "types"},  # the last reads the weights of Inception
     "transforms": {"errors", "precision", "randomness", "types"},
     "networks": {"errors", "precision", "randomness", "transforms", "types"},
-    "data": {"errors", "names", "own_files", "progress", "randomness", "sharding", "types"},
+    "data": {"errors", "lifetime", "names", "own_files", "progress", "randomness", "sharding", "types"},
     "batches": {"data", "progress", "transforms", "types"},
     "scoring": {"distributed", "errors", "networks", "precision", "randomness", "transforms", "types"},
     "training": {"batches", "data", "distributed", "errors", "networks", "precision", "randomness"}
@@ -79,7 +79,7 @@ ARROWS: dict[str, set[str]] = {
     "build": {"config", "errors", "methods", "outside", "scoring"},
     "checkpoint": {"before", "build", "data", "errors", "released", "safe_load", "scoring"},
     "evaluation": {"batches", "data", "distributed", "errors", "metrics", "scoring", "transforms", "types"},
-    "validation": {"batches", "data", "errors", "metrics", "randomness", "scoring", "transforms", "types"},
+    "validation": {"data", "errors", "metrics", "progress", "randomness", "scoring", "transforms", "types"},
     "explanation": {"data", "scoring", "transforms", "types"},
     "reporting": {"before", "errors", "explanation", "metrics", "names", "own_files", "results"},
     "generation": {"batches", "data", "metrics", "progress", "reporting", "scoring", "transforms", "types"},

@@ -1,8 +1,13 @@
 """Images pieced together from normal ones, and what they tell of a detector."""
 
+import pytest
 import torch
 
-from anomaly_gan.validation import KINDS, ORDERS, mixed, shuffled
+from anomaly_gan import validation
+from anomaly_gan.data.digits import Digits
+from anomaly_gan.evaluation import fit_scorer
+from anomaly_gan.scoring.raw_pixels import RawPixels
+from anomaly_gan.validation import KINDS, ORDERS, ROUNDS, mixed, shuffled, validate
 
 
 def pictures(count: int = 16, side: int = 8) -> torch.Tensor:
@@ -46,3 +51,24 @@ def test_the_same_generator_makes_the_same_images_and_leaves_the_inliers_alone()
         again = [make(images, torch.Generator().manual_seed(2)) for _ in range(2)]
         assert torch.equal(*again)
     assert torch.equal(images, before)
+
+
+def test_images_are_made_in_parts_that_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Digits(normal_class=3, batch_size=8, total_images=8, validation_fraction=0.3)
+    data.setup()
+    scorer = RawPixels(image_size=data.image_size, channels=data.channels)
+    fit_scorer(scorer, data)
+    whole = validate(scorer, data, seed=0)
+    sizes = []
+
+    def counted(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        sizes.append(len(images))
+        return shuffled(images, rng)
+
+    monkeypatch.setitem(KINDS, "shuffled", counted)
+    monkeypatch.setattr(validation, "LARGEST_PART", 10 * data.validation[[0]].images.nbytes * 4)
+    parts = validate(scorer, data, seed=0)
+    assert len(data.validation) == 33
+    assert sizes == [9, 8, 8, 8] * ROUNDS
+    assert parts["inliers"] == whole["inliers"] == 33
+    assert parts["by_kind"] == pytest.approx(whole["by_kind"], abs=0.1)

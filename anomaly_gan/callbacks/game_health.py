@@ -19,7 +19,8 @@ class GameHealth(pl.Callback):
 
     What it logs is the method's to say (`Method.health`); `diversity` is of what the generator makes, over
     that of the batch's inliers. That ratio below `collapse_below` in three checks in a row is a
-    collapse; from the first of them on, nothing is saved to resume from (`TrainingCheckpoint`).
+    collapse; where that ends the training, from the first of them on nothing is saved to resume from
+    (`TrainingCheckpoint`).
 
     Args:
         every_iterations: how often.
@@ -71,6 +72,11 @@ class GameHealth(pl.Callback):
                     "Algorithm 1, method.diff_augment.changes=[color,translation]"
                 )
             self.notes.append(message)
+
+    @property
+    def suspects(self) -> bool:
+        """Whether the training may end for what was found last."""
+        return self.on_collapse == "raise" and self.in_a_row > 0
 
     def state_dict(self) -> dict[str, Any]:
         return {"in_a_row": self.in_a_row, "notes": self.notes}

@@ -93,7 +93,7 @@ class TrainingCheckpoint(pl.Callback):
 
     def _save(self, trainer: pl.Trainer) -> None:
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        if any(callback.in_a_row for callback in callbacks if isinstance(callback, GameHealth)):
+        if any(callback.suspects for callback in callbacks if isinstance(callback, GameHealth)):
             return  # the last good one is kept
         path = Path(trainer.default_root_dir) / FOLDER / LAST
         if trainer.is_global_zero:  # the folders of the others are not the run's

@@ -30,5 +30,5 @@ def complain_of_memory(error: Exception) -> int:
     told = " ".join(str(error).split())
     return complain(
         f"not enough memory ({told[:200] or 'none left'}); "
-        "try a smaller batch_size, width, data.image_size or scoring.chunk"
+        "try a smaller batch_size, width, data.image_size, data.evaluation_batch_size or scoring.chunk"
     )

@@ -1,11 +1,13 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, 2009) in torchvision's layout: 32x32 RGB, 50,000 + 10,000 images."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 import torchvision
 
+from anomaly_gan.data.downloads import one_at_a_time
 from anomaly_gan.data.image_set import ImageSet, in_memory
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.errors import UserError, nearest
@@ -44,7 +46,7 @@ class CIFAR10(OneClassData):
         self.download = download
 
     def prepare_data(self) -> None:
-        """Download, if that is asked for; a Trainer calls this in one process only."""
+        """Download, if that is asked for."""
         if self.download and not self._is_set_up:
             self._open("train")
 
@@ -68,8 +70,10 @@ class CIFAR10(OneClassData):
         return torch.tensor(source.targets, dtype=torch.int64)
 
     def _open(self, split: str) -> torchvision.datasets.CIFAR10:
+        one = one_at_a_time(self.root, self.name) if self.download else nullcontext()
         try:
-            return self.source(self.root, train=split == "train", download=self.download)
+            with one:
+                return self.source(self.root, train=split == "train", download=self.download)
         except (RuntimeError, OSError) as error:
             files = [file for file, _ in (*self.source.train_list, *self.source.test_list)]
             expected = ", ".join([*files, str(self.source.meta["filename"])])

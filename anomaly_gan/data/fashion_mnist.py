@@ -10,6 +10,7 @@ import torch
 import torchvision
 from torch.nn.functional import pad
 
+from anomaly_gan.data.downloads import one_at_a_time
 from anomaly_gan.data.image_set import ImageSet, in_memory
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.errors import UserError
@@ -54,10 +55,12 @@ class FashionMNIST(OneClassData):
 
     def prepare_data(self) -> None:
         """Download, if that is asked for and needed."""
-        if not self.download or all(self._find(name) for names in FILES.values() for name in names):
+        if not self.download:
             return
         try:
-            torchvision.datasets.FashionMNIST(self.root, download=True)
+            with one_at_a_time(self.root, self.name):  # others see no half of a file
+                if not all(self._find(name) for names in FILES.values() for name in names):
+                    torchvision.datasets.FashionMNIST(self.root, download=True)
         except (RuntimeError, OSError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"Fashion-MNIST cannot be downloaded to {self.root} ({reason})") from error

@@ -208,7 +208,8 @@ class Folder(OneClassData):
         try:
             return read_mask(self.root / self._masks[name], self.image_size, self.resize)
         except CorruptImage as unread:  # a run that has come so far is not lost for a figure
-            self.notes.append(f"not measured: {unread}")
+            if f"not measured: {unread}" not in self.notes:
+                self.notes.append(f"not measured: {unread}")
             return None
 
     @cached_property

@@ -20,6 +20,9 @@ from anomaly_gan.errors import UserError
 from anomaly_gan.sharding import Shard
 from anomaly_gan.types import Labels
 
+LARGEST_BATCH = 2**30
+"""Bytes of a batch of images that are looked at, as floats, whatever their number."""
+
 
 class OneClassData(LightningDataModule, ABC):
     """One class is normal: its training images are learned from, all classes are tested on.
@@ -40,7 +43,7 @@ class OneClassData(LightningDataModule, ABC):
         passes: how often each normal image is seen, on average, where `total_images` is None.
         calibration_fraction: part of the normal training images that is held out for thresholds, in [0, 1).
         validation_fraction: another part, held out for `validation.validate`, in [0, 1).
-        evaluation_batch_size: images per batch of every other loader.
+        evaluation_batch_size: images per batch of every other loader; fewer of very large ones.
         workers: loader processes for images that are read from files; those in memory need none.
         seed: of the held-out part and of the batches.
         limit: use at most this many images of each split, evenly spread over it, for a try-out; None: all.
@@ -201,8 +204,10 @@ class OneClassData(LightningDataModule, ABC):
             )
         objects = len(group[split.calibrating].unique())
         if objects < len(split.calibrating):
+            share = len(split.calibrating) / len(first.unique())
             self.notes.append(
-                f"{len(split.calibrating)} held-out images are of {objects} objects: where objects differ by "
+                f"{len(split.calibrating)} held-out images ({share:.0%} of all, data.calibration_fraction="
+                f"{self.calibration_fraction:g}) are of {objects} objects: where objects differ by "
                 f"more than images of one, rely on no rate of false alarms below 1 in {objects + 1}"
             )
         trained_on = inliers.subset(split.trained_on)
@@ -277,7 +282,8 @@ class OneClassData(LightningDataModule, ABC):
     def _in_order(self, images: ImageSet, process: int = 0, processes: int = 1) -> DataLoader[Batch]:
         _check_shared(images, processes)
         # Whole batches for each process; smaller ones where there would be too few: each image is seen once.
-        size = min(self.evaluation_batch_size, max(1, len(images) // processes))
+        fit_in = LARGEST_BATCH // (4 * self.channels * self.image_size**2)
+        size = max(1, min(self.evaluation_batch_size, len(images) // processes, fit_in))
         batches = list(BatchSampler(range(len(images)), size, drop_last=False))
         shard = Shard(len(batches), process, processes)
         return self._loader(images, batches[shard.first : shard.first + shard.rows])

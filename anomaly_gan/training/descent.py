@@ -67,8 +67,12 @@ def finite(phase: Phase, terms: Terms) -> Tensor:
     return torch.isfinite(terms[f"{phase.name}/total"]) & torch.isfinite(terms[f"{phase.name}/gradient_norm"])
 
 
-def check_finite(taken: Sequence[Taken]) -> None:
+def check_finite(taken: Sequence[Taken], settings: Settings) -> None:
     """Look at several steps at once, not to wait for the device in each.
+
+    Args:
+        taken: the steps.
+        settings: of the phases that have some, where a gradient can be clipped.
 
     Raises:
         UserError: one had a loss or gradient that is not a number.
@@ -77,11 +81,11 @@ def check_finite(taken: Sequence[Taken]) -> None:
         return
     iteration, phase, values = next(step for step in taken if not finite(step.phase, step.terms))
     terms = ", ".join(f"{name} {float(value):.3g}" for name, value in values.items())
+    clipped = f"method.phases.{phase.name}.gradient_clip=1 or " if phase.name in settings else ""
     raise UserError(
         f"training ended at iteration {iteration + 1}: the loss or gradient of phase {phase.name!r} is "
         f"not finite ({terms}); checkpoints/last.ckpt in the run's folder, if it is there, is from "
-        "before; try a lower optimizer.learning_rate, "
-        f"method.phases.{phase.name}.gradient_clip=1 or method.on_non_finite=skip"
+        f"before; try a lower optimizer.learning_rate, {clipped}method.on_non_finite=skip"
     )
 
 

@@ -287,7 +287,7 @@ class PhasedTraining(pl.LightningModule):
             UserError: one had a loss or gradient that is not a number.
         """
         taken, self._taken = self._taken, []
-        check_finite(taken)
+        check_finite(taken, self.phase_settings)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.raise_if_not_finite()

@@ -170,6 +170,9 @@ def test_a_collapse_ends_the_run_or_is_noted(command) -> None:
     (folder,) = Path("runs/noted").iterdir()
     (note,) = (n for n in json.loads((folder / "result.json").read_text())["notes"] if "collapsed" in n)
     assert "phase 'adversarial', iteration 3" in note
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)  # it went on, and was kept
+    ended = state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"]
+    assert ended == json.loads((folder / "result.json").read_text())["iterations"]
     outcome = command(*FULL_FAST[:3], *often, "name=ended")
     assert outcome.code == 2
     assert "the generator collapsed (phase 'adversarial', iteration 3)" in outcome.err

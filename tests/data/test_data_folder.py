@@ -355,6 +355,8 @@ def test_images_of_one_object_are_held_out_together(tmp_path: Path, seed: int) -
     objects = len(
         {name[:5] for name in data.calibration.names} - ({"tile5"} if "tile4" in tiles[1] else set())
     )
+    held_out = f"{len(data.calibration)} held-out images ({len(data.calibration) / 24:.0%} of all, "
+    assert data.notes[-1].startswith(held_out)
     assert f"are of {objects} objects" in data.notes[-1]
     assert f"below 1 in {objects + 1}" in data.notes[-1]
 

@@ -5,6 +5,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from anomaly_gan.data import module
 from anomaly_gan.data.digits import Digits
 from anomaly_gan.data.image_set import Batch, ImageSet
 from anomaly_gan.data.module import class_index
@@ -237,6 +238,15 @@ def test_more_processes_than_images_to_score_are_refused() -> None:
     data = digits()
     with pytest.raises(UserError, match=r"choose fewer trainer\.devices"):
         data.test_loader(0, 10_000)
+
+
+def test_a_batch_of_large_images_has_fewer_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = digits(calibration_fraction=0.5)
+    assert [len(batch.index) for batch in data.calibration_loader()] == [55]
+    monkeypatch.setattr(module, "LARGEST_BATCH", 21 * 4 * data.channels * data.image_size**2)
+    assert [len(batch.index) for batch in data.calibration_loader()] == [21, 21, 13]
+    monkeypatch.setattr(module, "LARGEST_BATCH", 1)
+    assert {len(batch.index) for batch in data.calibration_loader()} == {1}
 
 
 def test_fewer_training_images_than_a_batch_make_a_smaller_batch_and_that_is_noted() -> None:

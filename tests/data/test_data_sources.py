@@ -1,8 +1,12 @@
 import gzip
 import pickle
+import shutil
 import struct
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -131,6 +135,30 @@ def test_download_is_asked_of_torchvision_only_where_files_are_missing(
     monkeypatch.setattr(torchvision.datasets.FashionMNIST, "download", fetch)
     for _ in range(2):  # a second fetch would fail on the existing folder
         assert len(ready(FashionMNIST(root=tmp_path, download=True, **SHARED)).test) == 20
+
+
+def test_a_download_is_waited_for_by_others_that_ask_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = Event()
+
+    def fetch(self: torchvision.datasets.FashionMNIST) -> None:
+        begun.set()
+        raw = Path(self.raw_folder)
+        raw.mkdir(parents=True)  # a second fetch would fail on it
+        (raw / FILES["train"][0]).write_bytes(b"half of a file")
+        time.sleep(0.5)
+        shutil.rmtree(raw)
+        write_fashion(raw, gzipped=False)
+
+    def count(_: int) -> int:
+        return len(ready(FashionMNIST(root=tmp_path / "new", download=True, **SHARED)).test)
+
+    monkeypatch.setattr(torchvision.datasets.FashionMNIST, "download", fetch)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(count, 0)
+        assert begun.wait(60)
+        assert [pool.submit(count, 1).result(), first.result()] == [20, 20]
 
 
 def test_a_failed_download_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
