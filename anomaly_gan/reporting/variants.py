@@ -92,16 +92,24 @@ def kinds(runs: Sequence[Run]) -> tuple[list[Kind], list[str]]:
     for index, run in enumerate(runs):
         by_method[run.result.method].append(index)
     found: dict[int, Kind] = {}
-    notes = []
+    older, unrecorded = 0, dict[str, None]()
     for indices in by_method.values():
-        of_method, said = _kinds([runs[index] for index in indices])
+        of_method, lacking = _kinds([runs[index] for index in indices])
         found |= dict(zip(indices, of_method, strict=True))
-        notes += said
+        older += max(lacking.values(), default=0)
+        unrecorded |= dict.fromkeys(lacking)
+    notes = []
+    if unrecorded:
+        more = f" and {len(unrecorded) - 6} more" if len(unrecorded) > 6 else ""
+        notes.append(
+            f"{older} of {len(runs)} results do not record some settings that others of their method do"
+            f" ({', '.join(list(unrecorded)[:6])}{more}): they are taken to have had the others' values."
+        )
     return [found[index] for index in range(len(runs))], notes
 
 
-def _kinds(runs: Sequence[Run]) -> tuple[list[Kind], list[str]]:
-    """The same of one method's runs."""
+def _kinds(runs: Sequence[Run]) -> tuple[list[Kind], Counter[str]]:
+    """The kinds of one method's runs, and how many of these do not record a setting that others do."""
     all_settings = [compared(run.result.config) for run in runs]
     names = list(dict.fromkeys(name for settings in all_settings for name in settings))
     usual: dict[str, str] = {}
@@ -122,15 +130,7 @@ def _kinds(runs: Sequence[Run]) -> tuple[list[Kind], list[str]]:
         for key, label in short.items()
     }
     found = [Kind(key[0], labels[key]) for key in keys]
-    unrecorded = Counter(name for settings in all_settings for name in names if name not in settings)
-    notes = []
-    if unrecorded:
-        more = f" and {len(unrecorded) - 6} more" if len(unrecorded) > 6 else ""
-        notes.append(
-            f"{max(unrecorded.values())} of {len(runs)} results do not record some settings that others do"
-            f" ({', '.join(list(unrecorded)[:6])}{more}): they are taken to have had the others' values."
-        )
-    return found, notes
+    return found, Counter(name for settings in all_settings for name in names if name not in settings)
 
 
 def _text(value: Any) -> str:

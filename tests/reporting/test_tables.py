@@ -113,12 +113,15 @@ def test_runs_of_the_same_time_are_one_row_whatever_it_was_enough_for(run: MakeR
 
 
 def test_a_setting_that_an_older_result_lacks_splits_no_row(run: MakeRun, tmp_path: Path) -> None:
-    run("new", config={"blur": 3})
-    run("old", seed=1)
+    for method in ("csi", "full"):
+        run(f"new {method}", config={"blur": 3}, method=method)
+        run(f"old {method}", seed=1, method=method)
     table = only_table(tmp_path)
-    assert len(table.rows) == 1
-    assert "1 of 2 results do not record some settings" in table.notes[0]
-    assert "(blur)" in table.notes[0]
+    assert len(table.rows) == 2
+    (note,) = (note for note in table.notes if "do not record" in note)
+    assert note.startswith(
+        "2 of 4 results do not record some settings that others of their method do (blur):"
+    )
 
 
 def test_of_two_runs_of_the_same_the_later_counts_and_is_noted(run: MakeRun, tmp_path: Path) -> None:
