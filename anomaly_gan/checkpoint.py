@@ -107,13 +107,14 @@ def save(
     normal: NormalImages,
 ) -> None:
     """Write a detector file at `path`, whole or not at all; `config` and `data` are plain containers."""
-    held_out = {} if calibration is None else calibration.scores
+    held_out = calibration or Calibration({})
     content = {
         "format": FORMAT,
         "config": dict(config),
         "data": dict(data),
         "state_dict": {name: value.detach().cpu() for name, value in scorer.state_dict().items()},
-        "calibration": {name: torch.from_numpy(scores) for name, scores in held_out.items()},
+        "calibration": {name: torch.from_numpy(scores) for name, scores in held_out.scores.items()},
+        "raised_by": dict(held_out.raised_by),
         "normal": {"names": normal.names, "thumbnails": normal.thumbnails},
     }
     safe_save(path, content)
@@ -153,7 +154,8 @@ def read(path: str | Path) -> Checkpoint:
     if lacking:
         raise UserError(f"checkpoint={path}: damaged: {lacking} is missing; give another detector.ckpt")
     held_out = content.get("calibration")  # absent in files from before it was kept
-    calibration = Calibration.of({name: s.numpy() for name, s in held_out.items()}) if held_out else None
+    scores = {name: values.numpy() for name, values in (held_out or {}).items()}
+    calibration = Calibration.of(scores, content.get("raised_by")) if scores else None
     normal = NormalImages(**content["normal"]) if "normal" in content else None
     return Checkpoint(path, content["config"], content["data"], content["state_dict"], calibration, normal)
 
@@ -183,6 +185,9 @@ def _lacking(content: Mapping[str, Any]) -> str | None:
     if not isinstance(held_out, dict) or not all(_is_scores(scores) for scores in held_out.values()):
         return "scores of calibration"
     if len({len(scores) for scores in held_out.values()}) > 1:
+        return "part of calibration"
+    raised_by = content.get("raised_by", {})
+    if not isinstance(raised_by, dict) or not all(isinstance(value, float) for value in raised_by.values()):
         return "part of calibration"
     if "normal" in content and not _are_normal_images(content["normal"], content["data"]["channels"]):
         return "part of normal"

@@ -92,11 +92,12 @@ def calibrate(scorer: Scorer, held_out: Scored) -> Calibration:
     count = min(SCORED_ALONE, len(held_out.images))
     rows = [row * len(held_out.images) // count for row in range(count)]
     alone = [scorer.scores(to_float(held_out.images[[row]].images.to(scorer.device))) for row in rows]
-    raised = {}
+    raised_by = {}
     for name, scores in held_out.scores.items():
         seen = np.abs(scores[rows] - _as_array(torch.cat([one[name] for one in alone]))).max()
-        raised[name] = scores + max(TIE * seen, LEAST_TIE * np.abs(scores).max())
-    return Calibration.of(raised)
+        raised_by[name] = float(max(TIE * seen, LEAST_TIE * np.abs(scores).max()))
+    raised = {name: scores + raised_by[name] for name, scores in held_out.scores.items()}
+    return Calibration.of(raised, raised_by)
 
 
 def localise(scorer: Scorer, data: OneClassData, scored: Scored) -> dict[str, float | int] | None:

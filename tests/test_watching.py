@@ -283,6 +283,20 @@ def test_an_alarm_says_which_way_the_scores_went_whatever_the_few_held_out_score
         assert f"scores had become {way}" in stream.alarm()
 
 
+def test_scores_that_are_all_alike_are_no_change(detector) -> None:
+    """The held-out ones count as higher for thresholds; for the test they are what the others are."""
+    equal = replace(detector.threshold, held_out=np.full(100, 1.0 + 1e-6), raised_by=1e-6)
+    (pattern,) = detector.examine(images(1))
+    stream = Stream(Detector(detector.scorer, detector.form, equal), 0.01)
+    stream.add(known(300), [replace(pattern, score=1.0, p_value=1.0)] * 300)
+    assert not stream.test.alarmed
+
+
+def test_what_the_held_out_scores_are_raised_by_is_in_the_file(detector) -> None:
+    held_out, raised_by = detector.threshold.held_out, detector.threshold.raised_by
+    assert 0 < raised_by <= 1e-3 * np.ptp(held_out)
+
+
 def test_a_picture_that_cannot_be_read_has_a_row_and_no_part_in_the_test(detector) -> None:
     stream = Stream(detector, 0.01)
     rows = stream.add(known(2), [*detector.examine([b"", images(1)])])

@@ -15,7 +15,7 @@ about how many anomalous ones are found.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -131,6 +131,9 @@ class Threshold:
     value: float
     """A score above this is anomalous."""
     held_out: HeldOut
+    raised_by: float = 0.0
+    """By how much the held-out scores count as higher than they are: see `evaluation.calibrate`. Scores that are
+    to be compared as if all were drawn in the same way have to be raised, too."""
 
     def p_values(self, scores: Float[ndarray, " n"]) -> Float[ndarray, " n"]:
         """See `p_values`."""
@@ -157,14 +160,18 @@ class Calibration:
 
     Args:
         scores: by name of score or part, each of the same images, sorted; at least one image.
+        raised_by: by how much each of these counts as higher than it is; see `Threshold`.
     """
 
     scores: Mapping[str, HeldOut]
+    raised_by: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, scores: Mapping[str, Float[ndarray, " held_out"]]) -> "Calibration":
-        """From the held-out images' scores in any order."""
-        return cls({name: np.sort(values) for name, values in scores.items()})
+    def of(
+        cls, scores: Mapping[str, Float[ndarray, " held_out"]], raised_by: Mapping[str, float] | None = None
+    ) -> "Calibration":
+        """From the held-out images' scores in any order, already raised."""
+        return cls({name: np.sort(values) for name, values in scores.items()}, raised_by or {})
 
     @property
     def count(self) -> int:
@@ -179,7 +186,8 @@ class Calibration:
         """
         if name not in self.scores:
             raise UserError(f"no calibration of score {name}: only of {', '.join(self.scores)}")
-        return Threshold(rate, threshold(self.scores[name], rate), self.scores[name])
+        held_out = self.scores[name]
+        return Threshold(rate, threshold(held_out, rate), held_out, self.raised_by.get(name, 0.0))
 
     def possible_rate(self, rate: float) -> float:
         """`rate`, or the smallest rate that can be promised where that one cannot be."""

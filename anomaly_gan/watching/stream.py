@@ -45,7 +45,7 @@ class Stream:
         if detector.threshold is None:
             raise UserError(f"nothing to compare with: the detector has {NO_CALIBRATION}")
         self.detector, self.journal = detector, journal
-        self.held_out = detector.threshold.held_out
+        self.held_out, self.raised_by = detector.threshold.held_out, detector.threshold.raised_by
         told = detector.primary.encode() + self.held_out.tobytes()
         self.detector_id = hashlib.blake2b(told, digest_size=4).hexdigest()
         self.number = 1
@@ -66,7 +66,7 @@ class Stream:
                 scores, ranks = [], []
                 self._recent.clear()
             if row["score"] is not None:
-                scores.append(row["score"])
+                scores.append(row["score"] + self.raised_by)
                 ranks.append(row["rank"])
                 self._recent.append(row["p_value"])
             if row["modified"] is not None:
@@ -115,7 +115,7 @@ class Stream:
             before = self.test.alarmed
             rank = None
             if found.score is not None and found.p_value is not None:
-                rank = self.test.add(found.score)
+                rank = self.test.add(found.score + self.raised_by)
                 self._recent.append(found.p_value)
             rows.append(
                 known
