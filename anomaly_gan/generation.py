@@ -49,7 +49,7 @@ def quality(scorer: Scorer, data: OneClassData, network: FeatureNetwork) -> dict
     return generator_quality(
         network,
         track(
-            _synthetic(scorer, len(data.train), AT_A_TIME, data.image_size),
+            _synthetic(scorer, len(data.train), data),
             "looking at synthetic images",
             -(-len(data.train) // AT_A_TIME),
             "batches",
@@ -105,8 +105,9 @@ def _floats(images: ImageSet, rows: range, scorer: Scorer) -> Images:
     return to_float(images[rows].images.to(scorer.device))
 
 
-def _synthetic(scorer: Scorer, count: int, at_a_time: int, side: int) -> Iterator[Images]:
-    for start in range(0, count, at_a_time):
-        images = scorer.generate(min(at_a_time, count - start), "quality", start)
-        # Features depend on the size: both sides of a comparison have the data's.
-        yield resized(images, side)
+def _synthetic(scorer: Scorer, count: int, data: OneClassData) -> Iterator[Images]:
+    for start in range(0, count, AT_A_TIME):
+        images = scorer.generate(min(AT_A_TIME, count - start), "quality", start)
+        for part in images.split(data.evaluation_batch_size):
+            # Features depend on the size: both sides of a comparison have the data's.
+            yield resized(part, data.image_size)

@@ -14,16 +14,17 @@ from anomaly_gan.results import RESULT_FILE
 AUTO = "auto"
 """`resume=auto`: go on from the checkpoint in the run's own folder, if there is one."""
 
-MAY_DIFFER = {"data.workers", "data.evaluation_batch_size", "data.memory_limit_gib", "scoring.chunk"}
+MAY_DIFFER = {"data.workers", "data.evaluation_batch_size", "scoring.chunk"}
 """Settings of the machine's memory and time, which change nothing that is learned."""
 
 
 def how_to_go_on(config: dict[str, Any], folder: Path) -> str:
     """What to say of a training that was ended."""
     last = folder / FOLDER / LAST
-    if not last.is_file():
+    scoring_again = config["resume"] not in (None, AUTO)  # of a training that had ended, nothing new is kept
+    if not last.is_file() and not scoring_again:
         return " before anything was kept to go on from"
-    if config["resume"] == AUTO:
+    if config["resume"] == AUTO or not last.is_file():
         return "; the same command goes on from where it was"
     return f"; the same command with resume={os.path.relpath(last)} goes on from where it was"
 
@@ -78,7 +79,9 @@ def checkpoint_to_resume(config: dict[str, Any], data: OneClassData, folder: Pat
         if f"{part}.{key}" not in MAY_DIFFER and before[part].get(key) != config[part][key]
     }
     if different.keys() <= {"data.total_images"}:  # which may follow from the images
-        data.check_same_images(state, f"resume={path}")
+        auto = config["resume"] == AUTO
+        remedy = f"remove {os.path.relpath(folder)} to start anew" if auto else "train anew without resume"
+        data.check_same_images(state, f"resume={path}", remedy)
     for key, values in different.items():
         raise UserError(f"resume={path}: its run had {key}={values}; give the same settings")
     data.start_iteration = next_iteration(state)

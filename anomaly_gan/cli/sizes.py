@@ -167,9 +167,8 @@ def _time_iterations(
     total, data.total_images = data.total_images, len(periods) * (warm_up + timed) * data.batch_size
     try:
         method = build_method(config, data.describe())
-        method.phase_settings = {  # all of them, from the first iteration on: those that begin later, too
-            name: replace(settings, start_iteration=0, stop_iteration=None)
-            for name, settings in method.phase_settings.items()
+        method.phase_settings = {
+            name: settings.from_the_start() for name, settings in method.phase_settings.items()
         }
         method.timetable = replace(method.timetable, shares=[1.0] * len(periods))
         speed_up(method, config["trainer"], device, trainer.world_size)

@@ -70,7 +70,7 @@ class CIFAR10(OneClassData):
         return torch.tensor(source.targets, dtype=torch.int64)
 
     def _open(self, split: str) -> torchvision.datasets.CIFAR10:
-        one = one_at_a_time(self.root, self.name) if self.download else nullcontext()
+        one = one_at_a_time(self.root, self.source.base_folder) if self.download else nullcontext()
         try:
             with one:
                 return self.source(self.root, train=split == "train", download=self.download)

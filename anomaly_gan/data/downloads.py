@@ -1,21 +1,19 @@
 """Downloads, one at a time: several runs, or processes of one, may ask for the same files at once."""
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from anomaly_gan.lifetime import alone_in
 
 
 @contextmanager
-def one_at_a_time(root: Path, name: str) -> Iterator[None]:
-    """Look for the files of the data set `name` in `root`, and fetch them, while no other process does.
+def one_at_a_time(root: Path, files: str) -> Iterator[None]:
+    """Look for `files` in `root`, and fetch what is missing, while no other process does.
 
-    Where nothing can be written nothing is fetched, and nobody has to wait.
+    Where no lock can be had (a folder of others, a file system without), it is done without.
     """
-    if root.exists() and not os.access(root, os.W_OK):
-        yield
-        return
-    with alone_in(root / name):
+    with ExitStack() as stack:
+        with suppress(OSError):
+            stack.enter_context(alone_in(root / files))
         yield

@@ -58,7 +58,7 @@ class FashionMNIST(OneClassData):
         if not self.download:
             return
         try:
-            with one_at_a_time(self.root, self.name):  # others see no half of a file
+            with one_at_a_time(self.root, "FashionMNIST"):  # others see no half of a file
                 if not all(self._find(name) for names in FILES.values() for name in names):
                     torchvision.datasets.FashionMNIST(self.root, download=True)
         except (RuntimeError, OSError) as error:

@@ -297,14 +297,14 @@ class OneClassData(LightningDataModule, ABC):
         """Which images are trained on and held out, for the checkpoints of a training."""
         return {part: getattr(self, part).identity for part in ("train", "calibration", "validation")}
 
-    def check_same_images(self, checkpoint: Mapping[str, Any], source: str) -> None:
-        """Raises UserError where a training's checkpoint, called `source`, is of other images than these."""
+    def check_same_images(self, checkpoint: Mapping[str, Any], source: str, remedy: str) -> None:
+        """Raises UserError where a training's checkpoint, called `source`, is of images of other names."""
         for part, before in checkpoint.get(type(self).__qualname__, {}).items():
             now = getattr(self, part).identity
             if before != now:
                 raise UserError(
                     f"{source}: its {before['count']} images of {part} were not these {now['count']}; give "
-                    "the same images, or train anew without resume"
+                    f"the same images, or {remedy}"
                 )
 
     def mask(self, name: str) -> Bool[Tensor, "height width"] | None:

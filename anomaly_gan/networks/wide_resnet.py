@@ -31,10 +31,10 @@ class Classified(NamedTuple):
 class WideResNet(nn.Module):
     """WRN-`depth`-`widen_factor`: three groups of pre-activation blocks; the last two halve the side.
 
-    Images of 64 pixels and more give several averages for each channel, as in the released code: the last
-    feature map, of a quarter of the side, is averaged over windows of 8x8. Where these would leave a part of
-    it out, windows are larger, down to a single one. Images below 32 pixels, which the released code does not
-    take, give one average. WRN-10-4 at 32 pixels, 3 channels and 72 classes has 1.2 million
+    The last feature map, of a quarter of the side, is averaged over windows of 8x8, as in the released code:
+    images of 64 pixels give four averages for each channel. Where these would leave a part of it out, windows
+    are larger, down to a single one. Images below 32 pixels, which the released code does not take, give one
+    average. WRN-10-4 at 32 pixels, 3 channels and 72 classes has 1.2 million
     parameters and 256 features.
 
     Geom's is Keras': weights of convolutions start from N(0, 2 / fan_in), and a convolution that halves the
@@ -85,6 +85,8 @@ class WideResNet(nn.Module):
         self.norm = nn.BatchNorm2d(widths[-1])
         places = image_size // 4
         self.pool = next(side for side in range(min(POOL, places), places + 1) if places % side == 0)
+        if self.pool > POOL:  # files from before would load, with scores that their threshold is not of
+            self.register_buffer("window", torch.tensor(self.pool))
         self.head = nn.Linear(widths[-1] * (places // self.pool) ** 2, classes)
         bound = self.head.in_features**-0.5
         nn.init.uniform_(self.head.weight, -bound, bound)

@@ -132,8 +132,8 @@ class Threshold:
     """A score above this is anomalous."""
     held_out: HeldOut
     raised_by: float = 0.0
-    """By how much the held-out scores count as higher than they are: see `evaluation.calibrate`. Scores that are
-    to be compared as if all were drawn in the same way have to be raised, too."""
+    """By how much the held-out scores count as higher than they are: see `evaluation.calibrate`. Scores that
+    are to be compared with them as if all were drawn in the same way have to be raised, too."""
 
     def p_values(self, scores: Float[ndarray, " n"]) -> Float[ndarray, " n"]:
         """See `p_values`."""

@@ -87,9 +87,11 @@ class GaussianPlaces(DenseScorer):
         return grid.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        # A fresh scorer has none.
-        for name in ("mean", "whitening"):
-            setattr(self, name, torch.empty_like(state_dict.get(f"{prefix}{name}", getattr(self, name))))
+        # A fresh scorer has none, and a file from the middle of a training neither.
+        fitted = len(state_dict.get(f"{prefix}mean", ())) > 0
+        squares = self.squares**2 if fitted else 0
+        self.mean = self.mean.new_empty(squares, self.features)
+        self.whitening = self.mean.new_empty(squares, self.features, self.features)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def by_square(self, features: PlaceFeatures) -> Float[Tensor, "squares samples chosen"]:
@@ -108,7 +110,7 @@ def whitening(
     r = ridge * covariance.diagonal(dim1=1, dim2=2).mean().clamp_min(1e-12)
     identity = torch.eye(size).to(covariance)
     lower, failed = torch.linalg.cholesky_ex(covariance + r * identity)
-    lower[failed > 0] = torch.nan  # of features that are no numbers: so are the scores, which are checked
+    lower[failed > 0] = torch.nan  # where features are no numbers: scores are checked for that
     return torch.linalg.solve_triangular(lower, identity.expand_as(covariance), upper=False)
 
 

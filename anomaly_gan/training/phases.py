@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -97,6 +97,11 @@ class PhaseSettings:
         return self.start_iteration <= iteration and (
             self.stop_iteration is None or iteration < self.stop_iteration
         )
+
+    def from_the_start(self) -> "PhaseSettings":
+        """The same, running in every iteration, or in none if it never runs."""
+        never = self.stop_iteration is not None and self.stop_iteration <= self.start_iteration
+        return replace(self, start_iteration=0, stop_iteration=0 if never else None)
 
 
 @dataclass(frozen=True)

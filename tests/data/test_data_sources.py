@@ -140,14 +140,15 @@ def test_download_is_asked_of_torchvision_only_where_files_are_missing(
 def test_a_download_is_waited_for_by_others_that_ask_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = Event()
+    begun, asked = Event(), Event()
 
     def fetch(self: torchvision.datasets.FashionMNIST) -> None:
         begun.set()
         raw = Path(self.raw_folder)
         raw.mkdir(parents=True)  # a second fetch would fail on it
         (raw / FILES["train"][0]).write_bytes(b"half of a file")
-        time.sleep(0.5)
+        asked.wait(60)
+        time.sleep(0.2)
         shutil.rmtree(raw)
         write_fashion(raw, gzipped=False)
 
@@ -158,7 +159,15 @@ def test_a_download_is_waited_for_by_others_that_ask_for_it(
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(count, 0)
         assert begun.wait(60)
-        assert [pool.submit(count, 1).result(), first.result()] == [20, 20]
+        second = pool.submit(count, 1)
+        asked.set()
+        assert [first.result(), second.result()] == [20, 20]
+
+
+def test_where_no_lock_can_be_had_files_that_are_there_are_read(tmp_path: Path) -> None:
+    write_fashion(tmp_path / "FashionMNIST/raw", gzipped=False)
+    (tmp_path / ".locks").write_text("in the way")
+    assert len(ready(FashionMNIST(root=tmp_path, download=True, **SHARED)).test) == 20
 
 
 def test_a_failed_download_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

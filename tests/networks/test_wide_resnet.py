@@ -44,6 +44,13 @@ def test_no_place_of_an_image_of_any_side_is_left_out(side: int, windows: int) -
     assert (gradient != 0).all()
 
 
+def test_a_file_of_a_side_whose_places_were_left_out_is_not_loaded() -> None:
+    for side, known in ((32, True), (48, False), (64, True)):
+        network = WideResNet(side, 1, 4, 10, 1)
+        before = {name: value for name, value in network.state_dict().items() if name != "window"}
+        assert (network.load_state_dict(before, strict=False).missing_keys == []) is known
+
+
 @pytest.mark.parametrize(("depth", "k"), [(10, 4), (16, 8), (16, 4), (22, 1)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_number_of_parameters_is_that_of_the_layers_counted_by_hand(

@@ -55,6 +55,27 @@ def test_padim_is_the_mahalanobis_distance_at_each_place(images: torch.Tensor) -
             assert found[image, y, x] == pytest.approx(expected, rel=1e-3)
 
 
+def test_gaussians_are_kept_once_there_are_some_and_those_of_another_grid_are_refused(
+    images: torch.Tensor,
+) -> None:
+    scorer, again = make(PaDiM), make(PaDiM)
+    unfitted = scorer.state_dict()
+    assert unfitted["mean"].numel() == unfitted["whitening"].numel() == 0
+    again.load_state_dict(unfitted)
+    scorer.fit([images])
+    again.load_state_dict(scorer.state_dict())
+    assert torch.equal(again.scores(images)["padim"], scorer.scores(images)["padim"])
+    fewer = scorer.state_dict() | {"mean": scorer.mean[:9], "whitening": scorer.whitening[:9]}
+    with pytest.raises(RuntimeError, match="size mismatch for mean"):
+        again.load_state_dict(fewer)
+    as_before = scorer.state_dict() | {  # of a training: zeros in place of what was not yet fitted
+        "mean": torch.zeros_like(scorer.mean), "whitening": torch.zeros_like(scorer.whitening)
+    }  # fmt: skip
+    again.load_state_dict(as_before)
+    again.fit([images])
+    assert torch.equal(again.mean, scorer.mean)
+
+
 def test_patchcore_is_the_distance_to_the_nearest_place_of_the_bank(images: torch.Tensor) -> None:
     scorer = make(PatchCore, patches=10_000)  # all places
     scorer.fit([images[:20]])
