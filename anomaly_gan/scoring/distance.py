@@ -11,8 +11,8 @@ from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.types import Embeddings, ImageBatches, Images, RawImages, Scores
 
 LEAST_DEVIATION = 1 / 255
-"""The mean absolute deviation from which on images are divided by it: below one grey level, it is mostly noise
-that would be made large."""
+"""The mean absolute deviation from which on images are divided by it: below one grey level, most of it is
+noise, which would be made large."""
 
 
 class CentreDistance(Scorer):
