@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from anomaly_gan.errors import UserError
+from anomaly_gan.training.muon import MuonAndAdam
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,29 @@ class Adam(Recipe):
             eps=self.epsilon,
             weight_decay=self.weight_decay,
             fused=True,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Muon(Recipe):
+    """Muon for convolutions, Adam for the rest, for short trainings: see `anomaly_gan.training.muon`."""
+
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    """Of the convolutions' gradients."""
+    step: float = 0.6
+    """Root mean square of a step of a convolution's weights, in learning rates."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"momentum={self.momentum} must be in [0, 1)")
+        if self.step <= 0:
+            raise UserError(f"step={self.step} must be above 0")
+
+    def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        return MuonAndAdam(
+            parameters, lr=self.learning_rate, momentum=self.momentum, step=self.step, fused=True
         )
 
 
