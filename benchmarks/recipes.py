@@ -37,6 +37,9 @@ BASE = [
 VARIANTS: dict[str, list[str]] = {
     "the paper's": [],
     "recipe": ["budget=minutes"],
+    "adam": ["budget=minutes", "optimizer@method.optimizers.feature_extractor=adam"],
+    "step.6": ["budget=minutes", "method.optimizers.feature_extractor.step=0.6"],
+    "step6": ["budget=minutes", "method.optimizers.feature_extractor.step=6"],
     "resnet18": ["budget=minutes", "scoring.body=resnet18"],
     "weight1": ["budget=minutes", "method.phases.feature.weights.shift_classification=1"],
     "weight10": ["budget=minutes", "method.phases.feature.weights.shift_classification=10"],
@@ -46,7 +49,6 @@ VARIANTS: dict[str, list[str]] = {
     "batch16": ["budget=minutes", "batch_size=16"],
     "crop.3": ["budget=minutes", "method.views.augment.crop_scale=[0.3,1.0]"],
     "temperature.2": ["budget=minutes", "method.temperature=0.2"],
-    "wd1e-4": ["budget=minutes", "+optimizer.weight_decay=1e-4"],
     "width24": ["budget=minutes", "width=24"],
 }
 """The method as the paper has it, the recipe of `budget=minutes`, and one thing at a time changed in that."""

@@ -101,7 +101,7 @@ class Muon(Recipe):
     learning_rate: float = 1e-3
     momentum: float = 0.9
     """Of the convolutions' gradients."""
-    step: float = 0.6
+    step: float = 2.0
     """Root mean square of a step of a convolution's weights, in learning rates."""
 
     def __post_init__(self) -> None:
