@@ -55,6 +55,13 @@ def method(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(params=[*((name,) for name in METHODS), ("full", "budget=minutes")], ids=" ".join)
+def recipe(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Of each method, and that of minutes, which trains by another optimizer."""
+    chosen: tuple[str, ...] = request.param
+    return chosen
+
+
 @pytest.fixture(scope="module")
 def run(method: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of the command in a given time; it has some, and trains three steps of that."""
@@ -250,9 +257,9 @@ def test_the_score_of_an_image_is_that_of_its_worst_place_or_there_are_none(
 
 
 def test_a_training_that_is_resumed_anywhere_ends_as_the_uninterrupted_one(
-    method: str, tmp_path: Path
+    recipe: tuple[str, ...], tmp_path: Path
 ) -> None:
-    config = composed(method, *SMALL)
+    config = composed(*recipe, *SMALL)
     data = loaded(config)
     iterations = 2 * steps_of_all_phases(untrained(config, data.describe()))
     ends = []
@@ -273,9 +280,9 @@ def test_a_training_that_is_resumed_anywhere_ends_as_the_uninterrupted_one(
 
 
 @pytest.mark.slow
-def test_two_processes_are_one(method: str, tmp_path: Path) -> None:
+def test_two_processes_are_one(recipe: tuple[str, ...], tmp_path: Path) -> None:
     # Seven images a step are shared unevenly. Normal images are looked at in the same batches by one and two.
-    config = composed(method, *SMALL, "batch_size=7", "data.evaluation_batch_size=18")
+    config = composed(*recipe, *SMALL, "batch_size=7", "data.evaluation_batch_size=18")
     for processes in (1, 2):
         in_processes(share, (tmp_path, config, processes), processes)
     one, two = (torch.load(tmp_path / f"{processes}") for processes in (1, 2))

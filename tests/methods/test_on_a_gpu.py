@@ -38,6 +38,7 @@ OPTIONS = {
         "scoring.recalibrate_batch_norm=true",
         "scoring.precision=bf16-mixed",
     ),
+    "full, by the recipe of minutes": ("full", "budget=minutes"),
     "full, averaged and augmented": (
         "full",
         "method.generator_average=0.999",

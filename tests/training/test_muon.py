@@ -119,3 +119,19 @@ def test_a_network_without_convolutions_is_trained_by_adam_alone() -> None:
 def test_settings_that_cannot_be_are_refused(wrong) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         Muon(**wrong)
+
+
+def test_a_closure_makes_the_gradients_of_both() -> None:
+    ours = network()
+    reference = copy.deepcopy(ours)
+    optimizer = Muon().optimizer(ours.parameters())
+
+    def closure() -> float:
+        given_gradients(ours, 0)
+        return 3.0
+
+    assert optimizer.step(closure) == 3.0
+    given_gradients(reference, 0)
+    Muon().optimizer(reference.parameters()).step()
+    for a, b in zip(ours.parameters(), reference.parameters(), strict=True):
+        assert torch.equal(a, b)
