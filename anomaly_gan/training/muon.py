@@ -76,7 +76,8 @@ class MuonAndAdam(torch.optim.Adam):
 def orthogonalised(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     """About the nearest matrix whose rows are orthonormal, or, where they are more, its columns.
 
-    Singular values end between .68 and 1.2, those below .002 of the matrix's Frobenius norm nearer to 0. Under autocast the products are in its precision.
+    Singular values end between .68 and 1.2, those below .002 of the matrix's Frobenius norm nearer to 0.
+    Under autocast the products are in its precision.
     """
     if matrix.shape[0] > matrix.shape[1]:
         return orthogonalised(matrix.T).T
