@@ -42,7 +42,8 @@ class Neighbour:
     """How near it is, in the measure that `measure` names."""
     measure: str
     """Of `likeness`: "cosine" of the two images' embeddings, the mean over the shifts, in [-1, 1]; "overlap"
-    of their features, the mean of Bhattacharyya coefficients, in [0, 1]; or "distance" of their pixels."""
+    of their features, the mean of Bhattacharyya coefficients, in [0, 1]; or "distance" of their
+    pixels or features."""
     picture: UInt8[ndarray, "side side channels"] | None
     """A thumbnail; None where the detector's file has none."""
 

@@ -22,6 +22,8 @@ class Features(NamedTuple):
     """Projection head, not normalised: its length is part of the score. [B, 128]"""
     shift_logits: Float[Tensor, "batch shifts"]
     """One logit per shift S_1..S_K. [B, K]"""
+    middle: Float[Tensor, "batch earlier"]
+    """Averaged last feature map of the stage before the last, at least 0; half as many as the next."""
     penultimate: Float[Tensor, "batch feature"]
     """Averaged last feature map, at least 0. [B, 8 * width], of `vgg7` [B, 16 * width]"""
 
@@ -68,8 +70,9 @@ class FeatureExtractor(nn.Module):
             raise UserError(f"width={width}: give a multiple of 8: 64 is the paper's, 16 fits a CPU")
         super().__init__()
         large = image_size > LARGEST_SMALL_IMAGE
-        layers, features = (_resnet18 if body == "resnet18" else _vgg7)(channels, width, large)
-        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        layers, last_stage, features = (_resnet18 if body == "resnet18" else _vgg7)(channels, width, large)
+        self.body = nn.Sequential(*layers, *last_stage, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.before_last_stage = len(layers)
         self.projection_head = nn.Sequential(
             nn.Linear(features, features), nn.ReLU(inplace=True), nn.Linear(features, embedding_size)
         )
@@ -77,7 +80,12 @@ class FeatureExtractor(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Images) -> Features:
-        return self._heads(self.body(_centred(images)))
+        seen = _centred(images)
+        for place, layer in enumerate(self.body, start=1):
+            seen = layer(seen)
+            if place == self.before_last_stage:
+                middle = seen.mean(dim=(2, 3))
+        return self._heads(middle, seen)
 
     def maps(self, images: Images) -> list[Float[Tensor, "batch _ _ _"]]:
         """The last feature map of each resolution, the largest first; images of any size of at least 32."""
@@ -91,9 +99,12 @@ class FeatureExtractor(nn.Module):
         return found
 
     @in_full_precision
-    def _heads(self, penultimate: Float[Tensor, "batch feature"]) -> Features:
+    def _heads(
+        self, middle: Float[Tensor, "batch earlier"], penultimate: Float[Tensor, "batch feature"]
+    ) -> Features:
         """They cost next to nothing, and scores are made of what they say: never in half precision."""
-        return Features(self.projection_head(penultimate), self.shift_head(penultimate), penultimate)
+        embedding, shift_logits = self.projection_head(penultimate), self.shift_head(penultimate)
+        return Features(embedding, shift_logits, middle, penultimate)
 
 
 def _centred(images: Images) -> Images:
@@ -101,8 +112,8 @@ def _centred(images: Images) -> Images:
     return centred.contiguous(memory_format=torch.channels_last)
 
 
-def _resnet18(channels: int, width: int, large: bool) -> tuple[list[nn.Module], int]:
-    """Layers up to the last feature map, and its channels."""
+def _resnet18(channels: int, width: int, large: bool) -> tuple[list[nn.Module], list[nn.Module], int]:
+    """Layers up to the last stage, those of the last stage, and its channels."""
     layers = [_stem(channels, width, large, bias=False), *_normalised(width)]
     if large:
         layers.append(nn.MaxPool2d(kernel_size=3, stride=2, padding=1))
@@ -110,19 +121,21 @@ def _resnet18(channels: int, width: int, large: bool) -> tuple[list[nn.Module], 
         _stage(width, width, stride=1),
         _stage(width, 2 * width, stride=2),
         _stage(2 * width, 4 * width, stride=2),
-        _stage(4 * width, 8 * width, stride=2),
     ]
-    return layers, 8 * width
+    return layers, [_stage(4 * width, 8 * width, stride=2)], 8 * width
 
 
-def _vgg7(channels: int, width: int, large: bool) -> tuple[list[nn.Module], int]:
-    """Layers up to the last feature map, and its channels."""
-    layers, inputs = [_stem(channels, width, large, bias=True), nn.ReLU(inplace=True)], width
-    for outputs in (4 * width, 8 * width, 16 * width):
-        layers += [_convolution(inputs, outputs), nn.MaxPool2d(2), *_normalised(outputs)]
-        layers += [_convolution(outputs, outputs), *_normalised(outputs)]
-        inputs = outputs
-    return layers, inputs
+def _vgg7(channels: int, width: int, large: bool) -> tuple[list[nn.Module], list[nn.Module], int]:
+    """Layers up to the last stage, those of the last stage, and its channels."""
+    layers = [_stem(channels, width, large, bias=True), nn.ReLU(inplace=True)]
+    layers += [*_two_convolutions(width, 4 * width), *_two_convolutions(4 * width, 8 * width)]
+    return layers, _two_convolutions(8 * width, 16 * width), 16 * width
+
+
+def _two_convolutions(inputs: int, outputs: int) -> list[nn.Module]:
+    """A stage of `vgg7`, which halves the resolution."""
+    first = [_convolution(inputs, outputs), nn.MaxPool2d(2), *_normalised(outputs)]
+    return [*first, _convolution(outputs, outputs), *_normalised(outputs)]
 
 
 def _stem(channels: int, width: int, large: bool, bias: bool) -> nn.Module:

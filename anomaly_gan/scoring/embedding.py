@@ -18,6 +18,8 @@ class Embedded(NamedTuple):
     """Of the projection head, not normalised. [B, K, D]"""
     logits: ShiftLogits
     """Of the shift head, for the view's own shift. [B, K]"""
+    middle: Float[Tensor, "batch shifts earlier"]
+    """The averaged feature map of the stage before the last. [B, K, Q]"""
     penultimate: Float[Tensor, "batch shifts feature"]
     """The averaged last feature map. [B, K, P]"""
 
@@ -31,8 +33,8 @@ def embed(network: nn.Module, draws: Iterable[Views], shifts: int) -> Embedded:
         shifts: K.
     """
     seen = [network(views) for views in draws]
-    embeddings, logits, penultimate = (
-        torch.stack(parts).mean(dim=0).unflatten(0, (shifts, -1)) for parts in zip(*seen, strict=True)
+    embeddings, logits, middle, penultimate = (
+        torch.stack(parts).mean(dim=0).unflatten(0, (shifts, -1)).transpose(0, 1)
+        for parts in zip(*seen, strict=True)
     )
-    own = logits.diagonal(dim1=0, dim2=2)  # [K, B, K] -> [B, K]
-    return Embedded(embeddings.transpose(0, 1), own, penultimate.transpose(0, 1))
+    return Embedded(embeddings, logits.diagonal(dim1=1, dim2=2), middle, penultimate)

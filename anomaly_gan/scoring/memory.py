@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from anomaly_gan.errors import UserError
 from anomaly_gan.scoring.scores import Bank
 
+REMEMBERED = {"hellinger": "roots", "whitened": "whitened"}
+"""By score of features, the field of `Bank` that has those of the normal images."""
+
 
 class MemoryBank(nn.Module):
     """Holds a `Bank` in buffers: empty until `fill` or until a checkpoint is loaded."""
 
     unit: Tensor
-    roots: Tensor | None
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,14 +47,15 @@ class MemoryBank(nn.Module):
 
 
 def check_features_are_remembered(scorer: nn.Module, _: object) -> None:
-    """After the loading of a state: each bank of `scorer` that holds anything has features, too.
+    """After the loading of a state: each bank of `scorer` that holds anything has its features, too.
 
     Raises:
         UserError: one has none.
     """
+    field = REMEMBERED[scorer.of_features]  # type: ignore[index]
     for memory in scorer.modules():
-        if isinstance(memory, MemoryBank) and memory.unit.numel() and memory.roots is None:
+        if isinstance(memory, MemoryBank) and memory.unit.numel() and getattr(memory, field) is None:
             raise UserError(
-                "primary=hellinger: made for another score, the file keeps no features to compare; train "
-                "with score=hellinger"
+                f"primary={scorer.of_features}: made for another score, the file keeps no features to "
+                f"compare; train with score={scorer.of_features}"
             )

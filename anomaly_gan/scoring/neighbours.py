@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from anomaly_gan.distributed import average_, gather_unknown, world_size
 from anomaly_gan.errors import UserError
@@ -15,15 +15,17 @@ from anomaly_gan.scoring.base import Attribution, Neighbours
 from anomaly_gan.scoring.embedding import Embedded, embed
 from anomaly_gan.scoring.features import FeatureScorer
 from anomaly_gan.scoring.hellinger import roots, squared_distance
-from anomaly_gan.scoring.memory import MemoryBank, check_features_are_remembered
+from anomaly_gan.scoring.memory import REMEMBERED, MemoryBank, check_features_are_remembered
 from anomaly_gan.scoring.scores import (
     PARTS,
     SMALLEST_MEAN_SHIFT_LOGIT,
+    Bank,
     anomaly_scores,
     contributions,
     make_bank,
     most_similar,
 )
+from anomaly_gan.scoring.whitened import Whitening, described, distance, nearest_rows, whitened, whitening
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.transforms.shifts import Views
 from anomaly_gan.transforms.views import ScoringDraw
@@ -32,8 +34,11 @@ from anomaly_gan.types import ImageBatches, Images, Latents, RawImages, Scores
 SUFFIX = {"plain": "", "ensemble": "_ens"}
 """What the names of a form's scores end in."""
 
-HELLINGER, OF_ALL_FORMS = "hellinger", "hellinger_all"
-"""The score of the penultimate features, and its mean over the forms."""
+HELLINGER, WHITENED = "hellinger", "whitened"
+"""The scores of F's features, before both heads."""
+
+OF_ALL_FORMS = "_all"
+"""What the name of the mean over the forms of such a score ends in."""
 
 BANK_ROWS = 4
 """Rows of the bank compared at a time, for each view that goes through F at a time: a row is small."""
@@ -44,12 +49,12 @@ class NearestNeighbours(FeatureScorer):
 
     Scores come in two forms: from the shifted image alone (eq. 11's M: `paper`, `csi` and their parts), and,
     where `ensemble` > 0, from embeddings averaged over that many draws of T (M_ens: `paper_ens`, ...). Where
-    the Hellinger distance ranks, it does so as the mean over both: `hellinger_all`.
+    a distance of F's features ranks, it does so as the mean over both: `hellinger_all`, `whitened_all`.
 
     Args:
         seed: of the ensemble's draws.
-        primary: which score ranks; that of the ensemble where it runs, of `hellinger` the mean over both.
-            Hellinger distances need a bank of their own, which is made where they rank.
+        primary: which score ranks; that of the ensemble where it runs, of `hellinger` and `whitened` the mean
+            over both. These two need a bank of their own, which is made where they rank.
         ensemble: R, draws of T a score averages over; 0 for none.
         chunk: views that go through F, and a quarter of the bank rows that are compared, at a time;
             sets the memory.
@@ -62,7 +67,7 @@ class NearestNeighbours(FeatureScorer):
         self,
         *,
         seed: int,
-        primary: Literal["paper", "csi", "hellinger"],
+        primary: Literal["paper", "csi", "hellinger", "whitened"],
         ensemble: int,
         chunk: int,
         recalibrate_batch_norm: bool,
@@ -78,12 +83,12 @@ class NearestNeighbours(FeatureScorer):
         self.seed = seed
         self.forms: tuple[str, ...] = ("plain", "ensemble") if ensemble > 0 else ("plain",)
         self.banks = nn.ModuleDict({form: MemoryBank() for form in self.forms})
-        self.hellinger = primary == HELLINGER
+        self.of_features = primary if primary in REMEMBERED else None
         self.primary = primary + SUFFIX[self.forms[-1]]
-        if self.hellinger:
+        if self.of_features:
             self.register_load_state_dict_post_hook(check_features_are_remembered)
             if len(self.forms) > 1:
-                self.primary = OF_ALL_FORMS
+                self.primary = primary + OF_ALL_FORMS
         self.parts = tuple(part + SUFFIX[form] for form in self.forms for part in PARTS)
         # Drawn here once: neither a chunk of images nor an export's trace has to draw them again.
         drawn = [self.views.scoring_draw(draw, seed) for draw in range(ensemble)]
@@ -102,11 +107,11 @@ class NearestNeighbours(FeatureScorer):
             self._recalibrate(normal)
         self.eval()
         for form in self.forms:
-            needed = 3 if self.hellinger else 2  # features are many
+            needed = 4 if self.of_features else 2  # features are many
             embedded = [self.embed(images, form)[:needed] for images in normal]
             rows = [gather_unknown(torch.cat(parts)) for parts in zip(*embedded, strict=True)]
             bank = make_bank(*rows[:2])
-            self._memory(form).fill(bank._replace(roots=roots(rows[2])) if self.hellinger else bank)
+            self._memory(form).fill(bank._replace(**self._remembered(*rows[2:])))
             weak = (bank.mean_logit < SMALLEST_MEAN_SHIFT_LOGIT).nonzero().flatten().tolist()
             if weak:
                 warnings.warn(
@@ -123,13 +128,23 @@ class NearestNeighbours(FeatureScorer):
         for form in self.forms:
             seen, bank = self.embed(images, form), self._memory(form).bank
             of_form = anomaly_scores(seen.embeddings, seen.logits, bank, rows)
-            if bank.roots is not None:
-                of_form[HELLINGER] = self._hellinger(form, seen, rows)
+            of_form |= {name: far.mean(dim=1) for name, far in by_features(seen, bank, rows).items()}
             found |= {name + SUFFIX[form]: value for name, value in of_form.items()}
-        if self.primary == OF_ALL_FORMS:
-            of_forms = [found[HELLINGER + SUFFIX[form]] for form in self.forms]
-            found[OF_ALL_FORMS] = torch.stack(of_forms).mean(dim=0)
+        if self.of_features and len(self.forms) > 1:
+            of_forms = [found[self.of_features + SUFFIX[form]] for form in self.forms]
+            found[self.primary] = torch.stack(of_forms).mean(dim=0)
         return found
+
+    def _remembered(self, *features: Tensor) -> dict[str, Tensor]:
+        """The fields of a bank that the score of features needs, of the normal images' features, if any."""
+        if self.of_features == HELLINGER:
+            _, penultimate = features
+            return {"roots": roots(penultimate)}
+        if self.of_features == WHITENED:
+            normal = described(*features)
+            by = whitening(normal)
+            return {"whitened": whitened(normal, by)} | by._asdict()
+        return {}
 
     def forward(self, images: RawImages) -> Scores:
         """The same without the loops over parts of the batch and of the bank: the primary score of [B].
@@ -141,17 +156,15 @@ class NearestNeighbours(FeatureScorer):
             with self.autocast(self.device):
                 embedded[form] = embed(self.network, self._draws(seen, form), self.views.shifts.count)
         bank = self._memory(self.forms[-1]).bank
-        if self.hellinger:  # nothing that is left over: the file would not be read again
-            of_forms = [self._hellinger(form, seen, len(bank.unit)) for form, seen in embedded.items()]
+        if self.of_features:  # nothing that is left over: the file would not be read again
+            of_forms = [
+                by_features(seen, self._memory(form).bank, len(bank.unit))[self.of_features].mean(dim=1)
+                for form, seen in embedded.items()
+            ]
             return torch.stack(of_forms).mean(dim=0)
         ((form, of_form),) = embedded.items()
         scores = anomaly_scores(of_form.embeddings, of_form.logits, bank, len(bank.unit))
         return scores[self.primary.removesuffix(SUFFIX[form])]
-
-    def _hellinger(self, form: str, seen: Embedded, rows: int) -> Scores:
-        bank = self._memory(form).bank.roots
-        assert bank is not None
-        return squared_distance(roots(seen.penultimate), bank, rows).mean(dim=1)
 
     def check_export(self, format_name: str) -> None:
         super().check_export(format_name)
@@ -165,11 +178,11 @@ class NearestNeighbours(FeatureScorer):
     @torch.inference_mode()
     def attribution(self, images: Images, neighbours: int) -> Attribution:
         self.eval()
-        if self.hellinger:
-            return self._attribution_of_hellinger(images, neighbours)
+        if self.of_features:
+            return self._attribution_of_features(images, neighbours)
         form = self.forms[-1]
         bank, chunk = self._memory(form).bank, BANK_ROWS * self.chunk
-        embeddings, logits, _ = self.embed(images, form)
+        embeddings, logits, *_ = self.embed(images, form)
         found = contributions(embeddings, logits, bank, chunk)
         name = self.primary.removesuffix(SUFFIX[form])
         parts = ("contrastive", "shift") if name == "csi" else (name,)
@@ -183,24 +196,28 @@ class NearestNeighbours(FeatureScorer):
             Neighbours(*most_similar(embeddings, bank.unit, count, chunk), "cosine"),
         )
 
-    def _attribution_of_hellinger(self, images: Images, neighbours: int) -> Attribution:
-        banks = [self._memory(form).bank.roots for form in self.forms]
-        rows = torch.cat([bank for bank in banks if bank is not None], dim=1)  # [N, forms*K, P]
-        queries = torch.cat([roots(self.embed(images, form).penultimate) for form in self.forms], dim=1)
-        chunk, shifts = BANK_ROWS * self.chunk, self.views.shifts.count
-        per_view = squared_distance(queries, rows, chunk) / queries.shape[1]
-        per_shift = per_view.unflatten(1, (-1, shifts)).sum(dim=1)
-        nearest = most_similar(queries, rows, min(neighbours, len(rows)), chunk)
-        return Attribution(
-            {HELLINGER: per_shift},
-            {HELLINGER: torch.zeros_like(per_shift[0])},
-            Neighbours(*nearest, "overlap"),
-        )
+    def _attribution_of_features(self, images: Images, neighbours: int) -> Attribution:
+        assert self.of_features
+        chunk, per_shift = BANK_ROWS * self.chunk, []
+        queries, rows = [], []  # of all forms
+        for form in self.forms:
+            seen, bank = self.embed(images, form), self._memory(form).bank
+            per_shift.append(by_features(seen, bank, chunk)[self.of_features])
+            queries.append(compared(seen, bank)[self.of_features])
+            rows.append(getattr(bank, REMEMBERED[self.of_features]))
+        each = torch.stack(per_shift).mean(dim=0) / self.views.shifts.count
+        query, bank_rows, count = torch.cat(queries, dim=1), torch.cat(rows, dim=1), len(rows[0])
+        count = min(neighbours, count)
+        if self.of_features == HELLINGER:
+            nearest = Neighbours(*most_similar(query, bank_rows, count, chunk), "overlap")
+        else:
+            nearest = Neighbours(*nearest_rows(query, bank_rows, count), "distance")
+        return Attribution({self.of_features: each}, {self.of_features: torch.zeros_like(each[0])}, nearest)
 
     @property
     def primary_forms(self) -> tuple[str, ...]:
         """The forms that the primary score is made of."""
-        return self.forms if self.hellinger else self.forms[-1:]
+        return self.forms if self.of_features else self.forms[-1:]
 
     def keep_primary_alone(self) -> None:
         self.forms = self.primary_forms
@@ -274,3 +291,23 @@ class NearestNeighbours(FeatureScorer):
             for buffer in statistics:
                 buffer *= share
             average_(statistics)
+
+
+def compared(seen: Embedded, bank: Bank) -> dict[str, Tensor]:
+    """What is compared with the bank's features, by the scores that it has features for. [B, K, P or C]"""
+    found = {}
+    if bank.roots is not None:
+        found[HELLINGER] = roots(seen.penultimate)
+    if bank.whitened is not None and bank.centre is not None and bank.axes is not None:
+        by = Whitening(bank.centre, bank.axes)
+        found[WHITENED] = whitened(described(seen.middle, seen.penultimate), by)
+    return found
+
+
+def by_features(seen: Embedded, bank: Bank, chunk: int) -> dict[str, Tensor]:
+    """How far the features are from the nearest normal image's, by the same scores and by shift. [B, K]"""
+    measures = {HELLINGER: squared_distance, WHITENED: distance}
+    return {
+        name: measures[name](queries, getattr(bank, REMEMBERED[name]), chunk)
+        for name, queries in compared(seen, bank).items()
+    }

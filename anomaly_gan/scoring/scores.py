@@ -34,6 +34,12 @@ class Bank(NamedTuple):
     """Per shift, the mean of their logits for that shift. [K]"""
     roots: BankRows | None = None
     """Of their penultimate features (`scoring.hellinger`), where that score ranks. [N, K, P]"""
+    whitened: BankRows | None = None
+    """Their features in `scoring.whitened`, where that score ranks. [N, K, C]"""
+    centre: Float[Tensor, "shifts feature"] | None = None
+    """Beside it: what these features are whitened by, `Whitening.centre` [K, P]."""
+    axes: Float[Tensor, "shifts feature component"] | None = None
+    """Beside it: `Whitening.axes` [K, P, C]."""
 
 
 @in_full_precision

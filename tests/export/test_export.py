@@ -155,6 +155,8 @@ def test_a_file_names_no_path_of_the_machine_that_wrote_it(exported: Path) -> No
         ("onnx", {"primary": "paper", "image_size": 40, "channels": 3, "views": views("random")}),
         ("onnx", {"primary": "hellinger", "body": "vgg7", "ensemble": 1}),
         ("torch", {"primary": "hellinger", "body": "vgg7", "ensemble": 2, "views": views()}),
+        ("onnx", {"primary": "whitened", "body": "vgg7", "ensemble": 1}),
+        ("torch", {"primary": "whitened", "body": "resnet18", "ensemble": 2, "views": views()}),
     ],
 )
 def test_every_score_and_ensemble_can_be_exported(

@@ -32,6 +32,7 @@ SIDE, BATCH = 16, 8
 OPTIONS = {
     "csi, blurred": ("csi", "method.views.augment.blur=true"),
     "csi, hellinger": ("csi", "score=hellinger"),
+    "csi, whitened": ("csi", "score=whitened"),
     "csi, clipped": ("csi", "method.phases.feature.gradient_clip=1.0"),
     "csi, recalibrated in bf16": (
         "csi",
