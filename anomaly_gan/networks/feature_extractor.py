@@ -23,7 +23,8 @@ class Features(NamedTuple):
     shift_logits: Float[Tensor, "batch shifts"]
     """One logit per shift S_1..S_K. [B, K]"""
     middle: Float[Tensor, "batch earlier"]
-    """Averaged last feature map of the stage before the last, at least 0; half as many as the next."""
+    """Averaged earlier feature map, at least 0: of `vgg7` the positive part of what the last stage's first
+    convolution gives, [B, 16 * width]; of `resnet18` the map before the last stage, [B, 4 * width]."""
     penultimate: Float[Tensor, "batch feature"]
     """Averaged last feature map, at least 0. [B, 8 * width], of `vgg7` [B, 16 * width]"""
 
@@ -70,9 +71,10 @@ class FeatureExtractor(nn.Module):
             raise UserError(f"width={width}: give a multiple of 8: 64 is the paper's, 16 fits a CPU")
         super().__init__()
         large = image_size > LARGEST_SMALL_IMAGE
-        layers, last_stage, features = (_resnet18 if body == "resnet18" else _vgg7)(channels, width, large)
-        self.body = nn.Sequential(*layers, *last_stage, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.before_last_stage = len(layers)
+        layers, self.middle_layer, features = (_resnet18 if body == "resnet18" else _vgg7)(
+            channels, width, large
+        )
+        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.projection_head = nn.Sequential(
             nn.Linear(features, features), nn.ReLU(inplace=True), nn.Linear(features, embedding_size)
         )
@@ -81,10 +83,10 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, images: Images) -> Features:
         seen = _centred(images)
-        for place, layer in enumerate(self.body, start=1):
+        for place, layer in enumerate(self.body):
             seen = layer(seen)
-            if place == self.before_last_stage:
-                middle = seen.mean(dim=(2, 3))
+            if place == self.middle_layer:
+                middle = seen.clamp_min(0).mean(dim=(2, 3))
         return self._heads(middle, seen)
 
     def maps(self, images: Images) -> list[Float[Tensor, "batch _ _ _"]]:
@@ -112,8 +114,8 @@ def _centred(images: Images) -> Images:
     return centred.contiguous(memory_format=torch.channels_last)
 
 
-def _resnet18(channels: int, width: int, large: bool) -> tuple[list[nn.Module], list[nn.Module], int]:
-    """Layers up to the last stage, those of the last stage, and its channels."""
+def _resnet18(channels: int, width: int, large: bool) -> tuple[list[nn.Module], int, int]:
+    """Layers up to the last feature map, which of them gives `Features.middle`, and the map's channels."""
     layers = [_stem(channels, width, large, bias=False), *_normalised(width)]
     if large:
         layers.append(nn.MaxPool2d(kernel_size=3, stride=2, padding=1))
@@ -121,21 +123,20 @@ def _resnet18(channels: int, width: int, large: bool) -> tuple[list[nn.Module], 
         _stage(width, width, stride=1),
         _stage(width, 2 * width, stride=2),
         _stage(2 * width, 4 * width, stride=2),
+        _stage(4 * width, 8 * width, stride=2),
     ]
-    return layers, [_stage(4 * width, 8 * width, stride=2)], 8 * width
+    return layers, len(layers) - 2, 8 * width
 
 
-def _vgg7(channels: int, width: int, large: bool) -> tuple[list[nn.Module], list[nn.Module], int]:
-    """Layers up to the last stage, those of the last stage, and its channels."""
-    layers = [_stem(channels, width, large, bias=True), nn.ReLU(inplace=True)]
-    layers += [*_two_convolutions(width, 4 * width), *_two_convolutions(4 * width, 8 * width)]
-    return layers, _two_convolutions(8 * width, 16 * width), 16 * width
-
-
-def _two_convolutions(inputs: int, outputs: int) -> list[nn.Module]:
-    """A stage of `vgg7`, which halves the resolution."""
-    first = [_convolution(inputs, outputs), nn.MaxPool2d(2), *_normalised(outputs)]
-    return [*first, _convolution(outputs, outputs), *_normalised(outputs)]
+def _vgg7(channels: int, width: int, large: bool) -> tuple[list[nn.Module], int, int]:
+    """As `_resnet18`."""
+    layers, inputs = [_stem(channels, width, large, bias=True), nn.ReLU(inplace=True)], width
+    for outputs in (4 * width, 8 * width, 16 * width):
+        first = len(layers)
+        layers += [_convolution(inputs, outputs), nn.MaxPool2d(2), *_normalised(outputs)]
+        layers += [_convolution(outputs, outputs), *_normalised(outputs)]
+        inputs = outputs
+    return layers, first, inputs
 
 
 def _stem(channels: int, width: int, large: bool, bias: bool) -> nn.Module:

@@ -19,7 +19,7 @@ class Embedded(NamedTuple):
     logits: ShiftLogits
     """Of the shift head, for the view's own shift. [B, K]"""
     middle: Float[Tensor, "batch shifts earlier"]
-    """The averaged feature map of the stage before the last. [B, K, Q]"""
+    """An averaged earlier feature map. [B, K, Q]"""
     penultimate: Float[Tensor, "batch shifts feature"]
     """The averaged last feature map. [B, K, P]"""
 

@@ -1,8 +1,8 @@
 """How far F's features of an image are from the nearest normal image, in units of how normal images differ.
 
-The features are those of two depths: the last feature map of F and that of the stage before, averaged over
-their places, as square roots of distributions over kinds of thing (`scoring.hellinger`). The earlier one
-knows of parts and of texture what the last, which tells shifts apart, has given up. What normal images differ
+The features are those of two depths of F, `Features.middle` and `Features.penultimate`, averaged over their
+places, as square roots of distributions over kinds of thing (`scoring.hellinger`). The earlier ones know of
+parts and of texture what the last, which tells shifts apart, has given up. What normal images differ
 by anyhow then counts for less: along each principal component a difference is divided by the deviation of
 normal images, to which the mean deviation of all components is added, so that rare ones are not blown up.
 """
@@ -17,7 +17,7 @@ from anomaly_gan.precision import in_full_precision
 from anomaly_gan.scoring.hellinger import roots
 
 COMPONENTS = 128
-"""Principal components that are kept of each shift: 64 lose .4 points, all (384 at width 16) gain nothing."""
+"""Principal components that are kept of each shift: 64 lose .4 points, all (512 at width 16) gain nothing."""
 SHRINKAGE = 1.0
 """How much of the mean variance is added to that of each component; from .3 to 10 it matters by .2 points."""
 

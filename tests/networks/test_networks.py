@@ -109,3 +109,20 @@ def test_a_weight_that_never_trains_does_not_start_to_after_freezing() -> None:
         pass
     assert network.weight.requires_grad
     assert not network.bias.requires_grad
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("body", ["vgg7", "resnet18"])
+def test_middle_features_are_the_positive_part_of_an_earlier_map_averaged_over_its_places(body: Body) -> None:
+    network = FeatureExtractor(32, 3, 16, body=body).eval()
+    images = torch.rand(2, 3, 32, 32)
+    seen, found = (images - 0.5) / 0.5, []
+    for layer in network.body[:-2]:
+        seen = layer(seen)
+        found.append(seen.clone())  # a ReLU may work in place
+    convolutions = [i for i, layer in enumerate(network.body) if isinstance(layer, nn.Conv2d)]
+    earlier = found[convolutions[-2]] if body == "vgg7" else found[-2]
+    assert earlier.shape[1:] == ((256, 8, 8) if body == "vgg7" else (64, 8, 8))
+    features = network(images)
+    torch.testing.assert_close(features.middle, earlier.relu().mean(dim=(2, 3)))
+    torch.testing.assert_close(features.penultimate, found[-1].mean(dim=(2, 3)))
