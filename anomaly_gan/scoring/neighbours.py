@@ -25,7 +25,15 @@ from anomaly_gan.scoring.scores import (
     make_bank,
     most_similar,
 )
-from anomaly_gan.scoring.whitened import Whitening, described, distance, nearest_rows, whitened, whitening
+from anomaly_gan.scoring.whitened import (
+    Whitening,
+    described,
+    distance,
+    nearest_rows,
+    typical_distance,
+    whitened,
+    whitening,
+)
 from anomaly_gan.transforms.convert import to_float
 from anomaly_gan.transforms.shifts import Views
 from anomaly_gan.transforms.views import ScoringDraw
@@ -206,13 +214,21 @@ class NearestNeighbours(FeatureScorer):
             queries.append(compared(seen, bank)[self.of_features])
             rows.append(getattr(bank, REMEMBERED[self.of_features]))
         each = torch.stack(per_shift).mean(dim=0) / self.views.shifts.count
-        query, bank_rows, count = torch.cat(queries, dim=1), torch.cat(rows, dim=1), len(rows[0])
-        count = min(neighbours, count)
+        query, of_normal, count = (
+            torch.cat(queries, dim=1),
+            torch.cat(rows, dim=1),
+            min(neighbours, len(rows[0])),
+        )
         if self.of_features == HELLINGER:
-            nearest = Neighbours(*most_similar(query, bank_rows, count, chunk), "overlap")
+            typical = torch.zeros_like(each[0])
+            nearest = Neighbours(*most_similar(query, of_normal, count, chunk), "overlap")
         else:
-            nearest = Neighbours(*nearest_rows(query, bank_rows, count), "distance")
-        return Attribution({self.of_features: each}, {self.of_features: torch.zeros_like(each[0])}, nearest)
+            typical = (
+                typical_distance(of_normal).unflatten(0, (len(rows), -1)).mean(dim=0)
+                / self.views.shifts.count
+            )
+            nearest = Neighbours(*nearest_rows(query, of_normal, count), "distance")
+        return Attribution({self.of_features: each}, {self.of_features: typical}, nearest)
 
     @property
     def primary_forms(self) -> tuple[str, ...]:

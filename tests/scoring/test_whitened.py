@@ -8,7 +8,14 @@ from sklearn.decomposition import PCA
 from anomaly_gan.errors import UserError
 from anomaly_gan.scoring import whitened as module
 from anomaly_gan.scoring.hellinger import roots
-from anomaly_gan.scoring.whitened import described, distance, nearest_rows, whitened, whitening
+from anomaly_gan.scoring.whitened import (
+    described,
+    distance,
+    nearest_rows,
+    typical_distance,
+    whitened,
+    whitening,
+)
 
 
 def images(seed: int, count: int) -> torch.Tensor:
@@ -73,6 +80,19 @@ def test_the_nearest_rows_are_those_of_the_smallest_distance_over_all_shifts() -
     each = (queries[:, None] - rows[None]).square().sum(dim=3).mean(dim=2).sqrt()
     assert row.tolist() == each.argsort(dim=1)[:, :3].tolist()
     torch.testing.assert_close(likeness, each.sort(dim=1).values[:, :3])
+
+
+@pytest.mark.parametrize("count", [2, 30, 120])
+def test_what_is_typical_is_the_distance_of_normal_images_from_each_other(count: int) -> None:
+    rows = features(count)
+    found = typical_distance(rows)
+    some = range(0, count, max(1, count // 50))
+    for shift in range(2):
+        nearest = [
+            min((rows[i, shift] - rows[j, shift]).norm() for j in range(count) if j != i) for i in some
+        ]
+        torch.testing.assert_close(found[shift], torch.stack(nearest).median())
+    assert not typical_distance(rows[:1]).any()
 
 
 @pytest.mark.parametrize("body", ["resnet18", "vgg7"])
