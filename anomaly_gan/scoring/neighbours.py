@@ -214,11 +214,8 @@ class NearestNeighbours(FeatureScorer):
             queries.append(compared(seen, bank)[self.of_features])
             rows.append(getattr(bank, REMEMBERED[self.of_features]))
         each = torch.stack(per_shift).mean(dim=0) / self.views.shifts.count
-        query, of_normal, count = (
-            torch.cat(queries, dim=1),
-            torch.cat(rows, dim=1),
-            min(neighbours, len(rows[0])),
-        )
+        query, of_normal = torch.cat(queries, dim=1), torch.cat(rows, dim=1)
+        count = min(neighbours, len(of_normal))
         if self.of_features == HELLINGER:
             typical = torch.zeros_like(each[0])
             nearest = Neighbours(*most_similar(query, of_normal, count, chunk), "overlap")
