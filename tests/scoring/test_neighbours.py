@@ -33,14 +33,16 @@ def test_without_an_ensemble_there_are_no_ensemble_scores(make_scorer) -> None:
     assert make_scorer(ensemble=1, primary="paper").primary == "paper_ens"
 
 
-def test_embeddings_and_logits_belong_to_their_own_image_and_shift(make_scorer) -> None:
+def test_what_f_says_belongs_to_its_own_image_and_shift(make_scorer) -> None:
     scorer, images = make_scorer().eval(), unseen_images()
-    embeddings, logits, _ = scorer.embed(images, "plain")
+    embeddings, logits, middle, penultimate = scorer.embed(images, "plain")
     for i, image in enumerate(images):
         for k in range(4):
             features = scorer.network(image.rot90(k, (1, 2))[None])
             torch.testing.assert_close(embeddings[i, k], features.embedding[0], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(logits[i, k], features.shift_logits[0, k], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(middle[i, k], features.middle[0], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(penultimate[i, k], features.penultimate[0], rtol=1e-4, atol=1e-5)
 
 
 def test_the_ensemble_averages_embeddings_over_its_draws(make_scorer) -> None:
