@@ -311,8 +311,8 @@ def compared(seen: Embedded, bank: Bank) -> dict[str, Tensor]:
     found = {}
     if bank.roots is not None:
         found[HELLINGER] = roots(seen.penultimate)
-    if bank.whitened is not None and bank.centre is not None and bank.axes is not None:
-        by = Whitening(bank.centre, bank.axes)
+    if bank.whitened is not None:
+        by = Whitening(*(getattr(bank, field) for field in Whitening._fields))
         found[WHITENED] = whitened(described(seen.middle, seen.penultimate), by)
     return found
 

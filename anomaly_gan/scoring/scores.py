@@ -35,11 +35,13 @@ class Bank(NamedTuple):
     roots: BankRows | None = None
     """Of their penultimate features (`scoring.hellinger`), where that score ranks. [N, K, P]"""
     whitened: BankRows | None = None
-    """Their features in `scoring.whitened`, where that score ranks. [N, K, C]"""
+    """Their features in `scoring.whitened`, where that score ranks. [N, K, C + 1]"""
     centre: Float[Tensor, "shifts feature"] | None = None
     """Beside it: what these features are whitened by, `Whitening.centre` [K, P]."""
     axes: Float[Tensor, "shifts feature component"] | None = None
     """Beside it: `Whitening.axes` [K, P, C]."""
+    rest: Float[Tensor, " shifts"] | None = None
+    """Beside it: `Whitening.rest` [K]."""
 
 
 @in_full_precision

@@ -35,7 +35,10 @@ class Whitening(NamedTuple):
     centre: Float[Tensor, "shifts feature"]
     """Their mean. [K, P]"""
     axes: Float[Tensor, "shifts feature component"]
-    """Principal components, each divided by its deviation. [K, P, C], C at most 128"""
+    """Principal components, each divided by its deviation, 0 where normal images have no more of them.
+    [K, P, C], C at most 128"""
+    rest: Float[Tensor, " shifts"]
+    """What the length of all that lies outside of these components is multiplied by. [K]"""
 
 
 @in_full_precision
@@ -50,19 +53,28 @@ def described(
 def whitening(normal: Described) -> Whitening:
     """That of the normal images, found in double precision."""
     centre = normal.double().mean(dim=0)
-    axes = []
+    axes, rest = [], []
     for shift, mean in enumerate(centre):
         difference = normal[:, shift].double() - mean
         values, vectors = torch.linalg.eigh(difference.T @ difference / len(normal))
-        variance = values.clamp_min(0) + SHRINKAGE * values.clamp_min(0).mean()
-        axes.append((vectors / variance.clamp_min(1e-12).sqrt())[:, -COMPONENTS:])
-    return Whitening(centre.to(normal.dtype), torch.stack(axes).to(normal.dtype))
+        added = (SHRINKAGE * values.clamp_min(0).mean()).clamp_min(1e-12)
+        scale = (values.clamp_min(0) + added).rsqrt()
+        # Directions in which no normal image differs are none in particular: together they are the rest.
+        varies = values > 1e-6 * values.amax().clamp_min(1e-12)
+        axes.append((vectors * torch.where(varies, scale, 0))[:, -COMPONENTS:])
+        rest.append(added.rsqrt())
+    found = Whitening(centre, torch.stack(axes), torch.stack(rest))
+    return Whitening(*(part.to(normal.dtype) for part in found))
 
 
 @in_full_precision
 def whitened(images: Described, by: Whitening) -> Whitened:
-    """[B, K, P] -> [B, K, C]."""
-    return torch.einsum("bkp,kpc->bkc", images - by.centre, by.axes)
+    """[B, K, P] -> [B, K, C + 1]: along each component, and the length of the rest."""
+    difference = images - by.centre
+    along = torch.einsum("bkp,kpc->bkc", difference, by.axes)
+    unit = by.axes / by.axes.square().sum(dim=1, keepdim=True).clamp_min(1e-12)
+    outside = difference - torch.einsum("bkc,kpc->bkp", along, unit)
+    return torch.cat([along, (outside.norm(dim=-1) * by.rest)[..., None]], dim=-1)
 
 
 @in_full_precision
@@ -70,8 +82,8 @@ def distance(queries: Whitened, rows: WhitenedRows, chunk: int) -> Float[Tensor,
     """Per shift, the Euclidean distance to the nearest row.
 
     Args:
-        queries: `whitened` features of B images under K shifts. [B, K, C]
-        rows: those of the normal images. [N, K, C]
+        queries: `whitened` features of B images under K shifts. [B, K, C + 1]
+        rows: those of the normal images. [N, K, C + 1]
         chunk: rows compared at a time.
     """
     found = []
