@@ -4,7 +4,7 @@ The features are those of two depths of F, `Features.middle` and `Features.penul
 places, as square roots of distributions over kinds of thing (`scoring.hellinger`). The earlier ones know of
 parts and of texture what the last, which tells shifts apart, has given up. What normal images differ
 by anyhow then counts for less: along each principal component a difference is divided by the deviation of
-normal images, to which the mean deviation of all components is added, so that rare ones are not blown up.
+normal images, to whose square the mean variance of all is added, so that rare ones are not blown up.
 """
 
 from typing import NamedTuple

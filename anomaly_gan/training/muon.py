@@ -2,7 +2,7 @@
 
 The momentum of a convolution's weights, as a matrix [outputs, inputs * height * width], is replaced by the
 nearest matrix with orthonormal rows or columns. Directions in which the gradient is small are so learned as
-fast as those in which it is large, which in short trainings is worth several times as many steps of Adam.
+fast as those in which it is large, which pays in short trainings.
 """
 
 from collections.abc import Callable, Iterable
