@@ -100,7 +100,9 @@ def check_captured(plain: list[str]) -> dict[str, Any]:
     """Thirty iterations, from the fourth of each phase on replayed from graphs, against two without."""
     if "trainer.accelerator=cuda" not in plain:
         return {"passed": None, "because": "graphs need a GPU"}
-    plain = [*plain, "optimizer.decay=cosine"]  # a rate that moves, which recorded steps have to follow
+    # A rate that moves, which recorded steps have to follow; both kinds of optimizer.
+    muon = "+optimizer@method.optimizers.feature_extractor=muon"
+    plain = [*plain, "optimizer.decay=cosine", muon]
     (start, one), (_, again) = weights_around(plain, 30), weights_around(plain, 30)
     _, captured = weights_around([*plain, "trainer.cuda_graphs=true"], 30)
     distances = [float((other - one).norm() / one.norm()) for other in (again, captured, start)]
@@ -166,6 +168,7 @@ def measure_compiled(plain: list[str]) -> dict[str, Any]:
 RECIPES = {
     "csi": ["ablation=csi"],
     "csi, vgg7": ["ablation=csi", "scoring.body=vgg7"],
+    "csi, minutes": ["ablation=csi", "budget=minutes"],
     "full": ["ablation=full"],
 }
 
