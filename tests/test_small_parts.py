@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from anomaly_gan.allocator import keep_memory
-from anomaly_gan.cli.decided import _why_none
+from anomaly_gan.cli.decided import _why_none, doubt
 from anomaly_gan.cli.tally import Tally
 from anomaly_gan.cli.trainer import make_trainer
 from anomaly_gan.device import choose, choose_precision
@@ -194,3 +194,11 @@ def test_no_more_images_are_asked_for_than_there_are(count: int) -> None:
     found.scored = count
     threshold = Threshold(0.5, 0.1, np.linspace(0, 0.4, 9))
     assert f"at least {count} of these {count}" in _why_none(found, threshold, 0.1)
+
+
+@pytest.mark.parametrize(("scored", "anomalous", "said"), [(20, 11, True), (20, 10, False), (19, 19, False)])
+def test_a_promise_is_doubted_where_more_than_half_of_many_images_are_called_anomalous(
+    scored: int, anomalous: int, said: bool
+) -> None:
+    told = doubt(Tally(kept=0, scored=scored, anomalous=anomalous))
+    assert (told is not None and "data.group" in told) == said

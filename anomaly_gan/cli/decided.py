@@ -8,6 +8,9 @@ from anomaly_gan.inference import Detector
 from anomaly_gan.reporting import wording
 from anomaly_gan.scoring.calibration import Threshold, images_needed, smallest_rate
 
+ENOUGH = 20
+"""Images from which on it is said that too many are called anomalous."""
+
 
 def in_a_line(found: Tally, detector: Detector, fdr: float | None) -> str:
     """How many images are called anomalous, and what that is worth.
@@ -44,6 +47,17 @@ def in_words(found: Tally, detector: Detector, fdr: float | None) -> tuple[str, 
     if found.anomalous:
         return headline, wording.promise_together(fdr)
     return headline, f"They were judged together: {_why_none(found, threshold, fdr)}."
+
+
+def doubt(found: Tally) -> str | None:
+    """What to say where so many images are called anomalous that the promise is in doubt; None otherwise."""
+    if found.scored < ENOUGH or found.anomalous <= found.scored / 2:
+        return None
+    return (
+        "note: more than half are called anomalous. If most of them are good, the promise does not hold for "
+        "them: train with good pictures taken as these were, and where several are of one object, with "
+        "data.group, which keeps those on one side of the threshold"
+    )
 
 
 def _why_none(found: Tally, threshold: Threshold, fdr: float) -> str:

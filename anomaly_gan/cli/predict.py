@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from anomaly_gan.allocator import keep_memory
 from anomaly_gan.checkpoint import NO_CALIBRATION
 from anomaly_gan.cli.complaints import complain
-from anomaly_gan.cli.decided import in_a_line
+from anomaly_gan.cli.decided import doubt, in_a_line
 from anomaly_gan.cli.inputs import files
 from anomaly_gan.cli.labels import CURVE_FILE, Labels
 from anomaly_gan.cli.predict_page import Beside, write_page
@@ -85,6 +85,8 @@ def main(config: DictConfig, folder: Path) -> int:
     if explain:
         print(f"explained: {explained}")
     print(in_a_line(found, detector, fdr))
+    if (doubted := doubt(found)) is not None:
+        print(doubted)
     told: list[AtRate] = []
     thresholds = output.with_name(output.name + "_thresholds")
     if labels is not None and detector.threshold is not None:

@@ -22,6 +22,7 @@ from anomaly_gan.data.inspection import SIXTEEN_BIT, Inspection
 from anomaly_gan.data.masks import masks_of, read_mask
 from anomaly_gan.data.module import OneClassData
 from anomaly_gan.data.scan import some
+from anomaly_gan.data.split import likely_group
 from anomaly_gan.data.tree import EXPECTED, Files, Tree, contents, read_tree
 from anomaly_gan.data.words import ANOMALOUS, plain
 from anomaly_gan.errors import UserError, nearest
@@ -152,6 +153,12 @@ class Folder(OneClassData):
     def held_together(self, images: ImageSet, first: Labels) -> Labels:
         """Copies, and images of one object; copies of which are in two objects make these one."""
         if self.group is None:
+            if (likely := likely_group(images.names)) is not None:
+                self.notes.append(
+                    "file names look like several pictures of an object each: then those held out are too "
+                    "much like those learned from, and the threshold is too low for new objects; "
+                    f"data.group='{likely}' keeps each object's pictures on one side"
+                )
             return first
         found = [self._object(name) for name in images.names]
         index = {key: row for row, key in reversed([*enumerate(found)])}

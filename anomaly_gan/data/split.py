@@ -1,5 +1,8 @@
 """Which class is normal, and which of its images are held out, for what."""
 
+import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -64,6 +67,20 @@ def hold_out(
     trained_on = (~torch.isin(group, torch.cat([to_calibrate, to_validate]))).nonzero().flatten()
     left_out = len(first) - len(trained_on) - len(calibrates) - len(validates)
     return Split(trained_on, calibrates, validates, len(first) - len(distinct), left_out)
+
+
+def likely_group(names: Sequence[str]) -> str | None:
+    """A regular expression for what file names have in common that look like pictures of one object.
+
+    Such names begin with the same word and a number, then a separator: `tile07_shot1.jpg`. There must be
+    three numbers or more and, on average, two files or more of each; None where it is not so.
+    """
+    starts = [re.match(r"([A-Za-z]+)\d+(?=[ _.-]\w)", Path(name).stem) for name in names]
+    found = [start for start in starts if start is not None]
+    if not found or len(found) < len(names) or len({start[1] for start in found}) > 1:
+        return None
+    objects = len({start[0] for start in found})
+    return rf"{found[0][1]}\d+" if 3 <= objects <= len(names) / 2 else None
 
 
 def class_index(wanted: int | str, class_names: tuple[str, ...], dataset: str) -> int:

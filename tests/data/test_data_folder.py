@@ -13,6 +13,7 @@ from anomaly_gan.data.decode import CorruptImage, decode
 from anomaly_gan.data.folder import Folder
 from anomaly_gan.data.imagenet30 import WNIDS, ImageNet30
 from anomaly_gan.data.scan import scan
+from anomaly_gan.data.split import likely_group
 from anomaly_gan.data.tree import read_tree
 from anomaly_gan.errors import UserError
 
@@ -359,6 +360,45 @@ def test_images_of_one_object_are_held_out_together(tmp_path: Path, seed: int) -
     assert data.notes[-1].startswith(held_out)
     assert f"are of {objects} objects" in data.notes[-1]
     assert f"below 1 in {objects + 1}" in data.notes[-1]
+
+
+def test_names_that_look_like_pictures_of_the_same_objects_are_told_of(tmp_path: Path) -> None:
+    for index in range(12):
+        paint(tmp_path / f"tile{index % 4}_exp{index // 4}.png", index)
+    (note,) = folder(tmp_path, calibration_fraction=0.3, batch_size=1).notes
+    assert note.endswith(r"data.group='tile\d+' keeps each object's pictures on one side")
+    assert "look like several pictures" not in str(folder(tmp_path, calibration_fraction=0).notes)
+    told = folder(tmp_path, calibration_fraction=0.3, batch_size=1, group=r"tile\d+").notes
+    assert "look like several pictures" not in str(told)
+
+
+@pytest.mark.parametrize(
+    ("names", "group"),
+    [
+        (
+            [
+                "good/tile01_a.png",
+                "good/tile01_b.png",
+                "tile2_a.png",
+                "tile2_b.png",
+                "tile3-a.png",
+                "tile3-b.png",
+            ],
+            r"tile\d+",
+        ),
+        ([f"part{number} {side}.jpg" for number in range(3) for side in "ab"], r"part\d+"),
+        ([f"IMG_{number:04}.jpg" for number in range(9)], None),
+        ([f"{number:03}.png" for number in range(9)], None),
+        ([f"DSC{number:05}.jpg" for number in range(9)], None),
+        ([f"cam{number % 2}_{number}.jpg" for number in range(9)], None),
+        ([f"tile{number}_0.jpg" for number in range(9)], None),
+        ([f"20240501_{number}.jpg" for number in range(9)], None),
+        ([f"tile{number // 3}_{number}.jpg" for number in range(9)] + ["other.png"], None),
+        ([], None),
+    ],
+)
+def test_a_group_is_suggested_by_words_with_numbers_that_repeat(names: list[str], group: str | None) -> None:
+    assert likely_group(names) == group
 
 
 @pytest.mark.parametrize(
