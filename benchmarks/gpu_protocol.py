@@ -32,6 +32,7 @@ from typing import Any
 
 import torch
 from gpu_checks import PARTS
+from gpu_page import NOT_MEASURED
 from omegaconf import OmegaConf
 
 from anomaly_gan.results import RESULT_FILE, RunResult, machine, versions, write_atomically
@@ -163,8 +164,7 @@ def train(stay: Stay, name: str, settings: list[str], data: Path, work: Path) ->
 
 def kept(result: RunResult) -> dict[str, Any]:
     """What is worth carrying home of a result: all but configuration, versions, command and place."""
-    left_out = ("config", "versions", "machine", "command", "folder")
-    return {key: value for key, value in vars(result).items() if key not in left_out}
+    return {key: value for key, value in vars(result).items() if key not in NOT_MEASURED}
 
 
 def main() -> None:

@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from anomaly_gan.results import RunResult
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -121,6 +123,33 @@ def test_a_command_past_its_time_is_ended_with_all_that_it_started(protocol, tmp
 )
 def test_trainings_replay_graphs_where_these_passed_their_check(protocol, parts: dict, right: bool) -> None:
     assert protocol.graphs_are_right(parts) == right
+
+
+def test_what_was_brought_back_can_be_reported_on_as_runs(protocol, tmp_path: Path) -> None:
+    import gpu_page
+
+    runs = {}
+    for name in ("ship", "truck"):
+        settings = ["width=16", "batch_size=32", "budget=minutes", "schedule.total_images=64", "seed=2"]
+        settings += ["data=cifar10_jpeg", f"normal_class={name}"]
+        of_run = {key: None for key in RunResult.__dataclass_fields__ if key not in gpu_page.NOT_MEASURED}
+        of_run |= {"dataset": "cifar10-jpeg", "normal_class": name, "method": "csi", "seed": 2, "curve": []}
+        of_run |= {"primary": "csi", "auroc": {"csi": 0.5}, "auroc_interval": {"csi": [0.4, 0.6]}}
+        of_run |= {"counts": {"train": 5}, "iterations": 2, "auroc_parts": {}, "auroc_parts_interval": {}}
+        of_run |= {"seconds": {}, "images_per_second": {}, "classes": ["ship", "truck"], "notes": []}
+        runs[f"some, cifar10_jpeg, {name}"] = of_run | {"settings": settings, "git": "abc"}
+    runs["some, cifar10_jpeg, horse"] = {"failed": ["out of memory"], "git": "abc"}
+    found = {"runs": runs, "versions": {"torch": "2"}, "machine": "a GPU"}
+    made = gpu_page.results(found, "some")
+    assert [result.normal_class for result in made.values()] == ["ship", "truck"]
+    ship = made["some, cifar10_jpeg, ship"]
+    assert (ship.config["width"], ship.config["data"]["calibration_fraction"]) == (16, 0)
+    assert ship.command.startswith("anomaly-gan train width=16 batch_size=32 budget=minutes")
+    assert (ship.machine, ship.versions) == ("a GPU", {"torch": "2", "git": "abc"})
+    ship.write(tmp_path)
+    assert RunResult.read(tmp_path) == ship
+    with pytest.raises(SystemExit, match="no run of 'so' is in the file"):
+        gpu_page.results(found, "so")
 
 
 def test_every_training_of_the_list_is_a_configuration(protocol, tmp_path: Path) -> None:
