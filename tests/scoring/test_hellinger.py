@@ -48,33 +48,6 @@ def test_it_ranks_by_the_mean_over_the_image_as_it_is_and_under_draws_of_t(make_
         torch.testing.assert_close(scores["hellinger" + suffix], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_without_an_ensemble_it_ranks_by_the_image_alone(make_scorer) -> None:
-    scorer = make_scorer(primary="hellinger", ensemble=0)
-    scorer.fit([images(1, 20)])
-    assert scorer.primary == "hellinger"
-    assert scorer.score(images(2, 9)).shape == (9,)
-
-
-def test_what_is_left_for_an_export_gives_the_same_score(make_scorer) -> None:
-    scorer, raw = make_scorer(primary="hellinger"), (images(2, 9) * 255).to(torch.uint8)
-    scorer.fit([images(1, 20)])
-    expected = scorer.score(raw / 255)
-    scorer.keep_primary_alone()
-    torch.testing.assert_close(scorer.eval()(raw), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_its_parts_by_shift_add_up_and_its_neighbours_are_those_of_the_features(make_scorer) -> None:
-    scorer, normal = make_scorer(primary="hellinger"), images(1, 20)
-    scorer.fit([normal])
-    found = scorer.attribution(torch.cat([images(2, 3), normal[4:5]]), neighbours=2)
-    total = sum(part.sum(dim=1) for part in found.per_shift.values())
-    torch.testing.assert_close(
-        total, scorer.score(torch.cat([images(2, 3), normal[4:5]])), rtol=1e-4, atol=1e-5
-    )
-    assert found.neighbours.row[3, 0] == 4
-    assert found.neighbours.likeness[3, 0] == pytest.approx(1, abs=1e-4)
-
-
 def test_a_file_made_for_another_score_says_that_it_keeps_no_features(make_scorer) -> None:
     other = make_scorer(primary="csi")
     other.fit([images(1, 20)])

@@ -129,32 +129,6 @@ def test_it_ranks_by_the_mean_over_the_image_as_it_is_and_under_draws_of_t(make_
         torch.testing.assert_close(scores["whitened" + suffix], expected, rtol=1e-3, atol=1e-3)
 
 
-def test_without_an_ensemble_it_ranks_by_the_image_alone(make_scorer) -> None:
-    scorer = make_scorer(primary="whitened", ensemble=0)
-    scorer.fit([images(1, 20)])
-    assert scorer.primary == "whitened"
-    assert scorer.score(images(2, 9)).shape == (9,)
-
-
-def test_what_is_left_for_an_export_gives_the_same_score(make_scorer) -> None:
-    scorer, raw = make_scorer(primary="whitened"), (images(2, 9) * 255).to(torch.uint8)
-    scorer.fit([images(1, 20)])
-    expected = scorer.score(raw / 255)
-    scorer.keep_primary_alone()
-    torch.testing.assert_close(scorer.eval()(raw), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_its_parts_by_shift_add_up_and_its_neighbours_are_those_of_the_features(make_scorer) -> None:
-    scorer, normal = make_scorer(primary="whitened"), images(1, 20)
-    scorer.fit([normal])
-    asked = torch.cat([images(2, 3), normal[4:5]])
-    found = scorer.attribution(asked, neighbours=2)
-    total = sum(part.sum(dim=1) for part in found.per_shift.values())
-    torch.testing.assert_close(total, scorer.score(asked), rtol=1e-4, atol=1e-3)
-    assert found.neighbours.row[3, 0] == 4
-    assert found.neighbours.likeness[3, 0] == pytest.approx(0, abs=0.05)
-
-
 def test_a_loaded_state_scores_to_the_bit_and_one_of_another_score_is_refused(make_scorer) -> None:
     mine, again = make_scorer(primary="whitened"), make_scorer(primary="whitened")
     mine.fit([images(1, 20)])
