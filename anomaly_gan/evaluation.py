@@ -111,7 +111,7 @@ def localise(scorer: Scorer, data: OneClassData, scored: Scored) -> dict[str, fl
     names, anomalous = scored.images.names, scored.anomalous
     if all(data.mask(name) is None for name, bad in zip(names, anomalous, strict=True) if bad):
         return None
-    counts = Localisation(float(scored.scores[scorer.primary].max()))
+    counts = Localisation(scorer.lowest, float(scored.scores[scorer.primary].max()))
     clean = torch.zeros(data.image_size, data.image_size, dtype=torch.bool)
     for start in range(0, len(names), MAPS_AT_A_TIME):
         rows = range(start, min(start + MAPS_AT_A_TIME, len(names)))

@@ -18,11 +18,13 @@ class Localisation:
     """Counts of pixels by score, over one picture at a time: memory does not grow with their number.
 
     Args:
-        highest: the largest score of any place; scores are told apart in steps of a 16,384th of it.
+        lowest: a score that no place is below.
+        highest: the largest score of any place; scores are told apart in steps of a 16,384th of what lies
+            between.
     """
 
-    def __init__(self, highest: float):
-        self.edges = np.linspace(0, highest, BINS + 1)[1:-1]
+    def __init__(self, lowest: float, highest: float):
+        self.edges = np.linspace(lowest, highest, BINS + 1)[1:-1]
         self.normal = np.zeros(BINS)
         """Of pixels outside of masks."""
         self.anomalous = np.zeros(BINS)

@@ -70,6 +70,11 @@ class Scorer(nn.Module, ABC):
                 part of them. What is taken is of all processes' images.
         """
 
+    @property
+    def lowest(self) -> float:
+        """What no place scores less than, of a scorer that scores places."""
+        return 0.0
+
     @abstractmethod
     def scores(self, images: Images) -> dict[str, Scores]:
         """Every score and part of each image, [B]; independent of what else is in the batch."""

@@ -58,9 +58,7 @@ class GaussianPlaces(DenseScorer):
         self.register_buffer("mean", torch.empty(0, features))
         self.register_buffer("whitening", torch.empty(0, features, features))
 
-    @torch.no_grad()
-    def fit(self, normal: ImageBatches) -> None:
-        self.eval()
+    def fit_places(self, normal: ImageBatches) -> None:
         sums = torch.zeros(self.squares**2, self.features, device=self.device)
         products = torch.zeros(self.squares**2, self.features, self.features, device=self.device)
         places = 0

@@ -12,7 +12,7 @@ from anomaly_gan.errors import UserError
 from anomaly_gan.precision import in_full_precision
 from anomaly_gan.randomness import make_rng
 from anomaly_gan.scoring.coreset import farthest_points
-from anomaly_gan.scoring.dense import DenseScorer, in_parts
+from anomaly_gan.scoring.dense import DenseScorer, in_parts, rng_of
 from anomaly_gan.scoring.pretrained import BackboneScorer
 from anomaly_gan.types import ImageBatches, PlaceFeatures
 
@@ -50,8 +50,7 @@ class PatchCore(BackboneScorer, DenseScorer):
         self.patches, self.chosen_from, self.projection, self.seed = patches, chosen_from, projection, seed
         self.register_buffer("bank", torch.empty(0, sum(self.backbone.channels)))
 
-    @torch.no_grad()
-    def fit(self, normal: ImageBatches) -> None:
+    def fit_places(self, normal: ImageBatches) -> None:
         here = torch.tensor([float(sum(len(batch) for batch in normal))], device=self.device)
         each = -(-self.chosen_from // int(gather_unknown(here).sum()))  # of an image, rounded up
         kept: list[Tensor] = []
@@ -74,8 +73,7 @@ class PatchCore(BackboneScorer, DenseScorer):
 
         It follows from the image alone, so neither batches nor processes make a difference.
         """
-        sum_of_values = round(1e6 * float(image.double().sum()))
-        rng = make_rng("cpu", self.seed, "patches", sum_of_values)
+        rng = rng_of(image, self.seed, "patches")
         return torch.randperm(places, generator=rng)[:count].sort().values.to(image.device)
 
     def _compared(self, features: PlaceFeatures) -> PlaceFeatures:

@@ -9,7 +9,7 @@ from anomaly_gan.metrics.localisation import LIMIT, Localisation
 
 
 def pictures(seed: int, count: int = 6) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Maps in [0, 1] that are higher inside of masks of several regions; the last picture is normal."""
+    """Maps, some places below 0, that are higher inside of masks of several regions; the last is normal."""
     random = np.random.default_rng(seed)
     found = []
     for picture in range(count):
@@ -17,12 +17,12 @@ def pictures(seed: int, count: int = 6) -> list[tuple[np.ndarray, np.ndarray]]:
         if picture == count - 1:
             mask[:] = False
         scores = gaussian_filter(random.random((48, 40)) + 0.3 * mask, 1)
-        found.append((scores / 2, mask))
+        found.append((scores / 2 - 0.25, mask))
     return found
 
 
 def measured(given: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    counts = Localisation(max(scores.max() for scores, _ in given))
+    counts = Localisation(min(scores.min() for scores, _ in given), max(scores.max() for scores, _ in given))
     for scores, mask in given:
         counts.add(scores, mask)
     result = counts.result()
@@ -81,6 +81,6 @@ def test_small_regions_count_as_much_as_large_ones() -> None:
 
 def test_without_masks_or_without_anything_outside_of_them_there_is_no_figure() -> None:
     for mask in (np.zeros((4, 4), dtype=bool), np.ones((4, 4), dtype=bool)):
-        counts = Localisation(1.0)
+        counts = Localisation(0.0, 1.0)
         counts.add(np.full((4, 4), 0.5), mask)
         assert counts.result() is None

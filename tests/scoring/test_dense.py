@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import mahalanobis
 
 from anomaly_gan.errors import UserError
+from anomaly_gan.scoring import dense
 from anomaly_gan.scoring.dense import BLUR, DenseScorer
 from anomaly_gan.scoring.padim import PaDiM
 from anomaly_gan.scoring.patchcore import PatchCore
@@ -101,7 +102,7 @@ def test_of_many_places_as_many_are_drawn_from_every_image(images: torch.Tensor)
 
 
 @pytest.mark.parametrize("kind", [PaDiM, PatchCore])
-def test_a_map_is_the_scores_of_places_enlarged_and_blurred_and_its_worst_is_the_score(
+def test_a_map_is_the_scores_of_places_above_their_level_enlarged_and_blurred_and_its_worst_is_the_score(
     kind: type[DenseScorer], images: torch.Tensor
 ) -> None:
     scorer = make(kind)
@@ -109,12 +110,75 @@ def test_a_map_is_the_scores_of_places_enlarged_and_blurred_and_its_worst_is_the
     maps = scorer.maps(images[30:])
     assert maps.shape == (10, 32, 32)
     places = scorer.place_scores(scorer.place_features(images[30:]))[:, None]
+    levels = places.flatten(1).sort(dim=1).values[:, places[0].numel() // 2 - 1]
+    places = places - levels.clamp_max(scorer.highest_level)[:, None, None, None]
     enlarged = F.interpolate(places, size=(32, 32), mode="bilinear", align_corners=False)[:, 0].numpy()
     blurred = np.stack(
         [gaussian_filter(m, BLUR * 32, mode="nearest", radius=round(3 * BLUR * 32)) for m in enlarged]
     )
-    np.testing.assert_allclose(maps.numpy(), blurred, rtol=1e-4)
+    np.testing.assert_allclose(maps.numpy(), blurred, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(scorer.score(images[30:]), maps.amax(dim=(1, 2)))
+    assert maps.min() > scorer.lowest
+
+
+class Given(DenseScorer):
+    """Places whose scores are the pixels of a picture."""
+
+    primary = "given"
+
+    def fit_places(self, normal: Any) -> None:
+        pass
+
+    def feature_maps(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [images]
+
+    def place_features(self, images: torch.Tensor) -> torch.Tensor:
+        return images.permute(0, 2, 3, 1)
+
+    def place_scores(self, features: torch.Tensor) -> torch.Tensor:
+        return features[..., 0]
+
+
+def test_levels_that_normal_pictures_have_are_subtracted_and_of_higher_ones_no_more() -> None:
+    scorer = Given(image_size=8, channels=1)
+    levels = torch.linspace(1.0, 3.0, 20)
+    scorer.fit([levels[:, None, None, None].expand(-1, 1, 8, 8)])
+    assert float(scorer.highest_level) == pytest.approx(2 + 5 * levels.std(correction=0).item())
+    flat = torch.tensor([0.0, 1.0, 4.0, 100.0])[:, None, None, None].expand(-1, 1, 8, 8)
+    expected = [0.0, 0.0, 0.0, 100 - float(scorer.highest_level)]
+    torch.testing.assert_close(scorer.score(flat), torch.tensor(expected))
+    assert scorer.lowest == pytest.approx(-float(scorer.highest_level))
+
+
+def test_a_detector_from_before_there_were_levels_scores_as_it_did(images: torch.Tensor) -> None:
+    scorer, again = make(PaDiM), make(PaDiM)
+    scorer.fit([images[:30]])
+    before = {key: value for key, value in scorer.state_dict().items() if key != "highest_level"}
+    again.load_state_dict(before)
+    assert again.lowest == 0
+    level = scorer.maps(images[30:]) - again.maps(images[30:])
+    torch.testing.assert_close(level, level[:, :1, :1].expand_as(level), rtol=1e-3, atol=1e-3)
+    assert (level < -0.1).all()
+
+
+def test_levels_are_those_of_the_same_pictures_whatever_the_batches_and_processes(
+    images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_order(found: list[torch.Tensor]) -> list[float]:
+        return sorted(float(image.sum()) for image in found)
+
+    alone = dense.some_of([images])
+    assert len(alone) == dense.MEASURED == 32
+    assert in_order(dense.some_of(images.split(7))) == in_order(alone)
+    numbers: list[torch.Tensor] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(dense, "gather_unknown", lambda own: numbers.append(own) or own)
+        for part in (images[::2], images[1::2]):
+            dense.some_of([part])
+    monkeypatch.setattr(dense, "gather_unknown", lambda own: torch.cat(numbers))
+    shared = [image for part in (images[::2], images[1::2]) for image in dense.some_of([part])]
+    assert in_order(shared) == in_order(alone)
+    assert len(dense.some_of([images[:5]])) == 5
 
 
 @pytest.mark.parametrize("kind", [PaDiM, PatchCore])
