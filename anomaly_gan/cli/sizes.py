@@ -77,11 +77,15 @@ def check_minutes(schedule: Mapping[str, Any], processes: int) -> None:
     """Refuse a time that is none.
 
     Raises:
-        UserError: it is no number above zero, it is not said of what, or several processes are to train.
+        UserError: it is no number above zero, it is not said of what, or several processes are to train;
+            or `at_most` is no number of images.
     """
     minutes, whole = schedule["minutes"], schedule["minutes_of"]
     if whole not in MINUTES_OF:
         raise UserError(f"schedule.minutes_of={whole}: valid: {', '.join(MINUTES_OF)}")
+    at_most = schedule["at_most"]
+    if at_most is not None and (isinstance(at_most, bool) or not isinstance(at_most, int) or at_most < 1):
+        raise UserError(f"schedule.at_most={at_most}: give a number of images, or null")
     if minutes is None:
         return
     if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not 0 < minutes < float("inf"):
@@ -102,7 +106,8 @@ def images_in_time(
     """How many images a training can draw so that it, or all of the run, ends after `schedule.minutes`.
 
     Some iterations of a detector that is then thrown away, and the scoring of some images, are timed; the
-    number is rounded to two digits, so that it can be given by hand to repeat the run.
+    number is rounded to two digits, so that it can be given by hand to repeat the run. It is
+    `schedule.at_most` at the most.
 
     Args:
         config: the run's, with trainer, method, callbacks.
@@ -131,7 +136,8 @@ def images_in_time(
             f"schedule.minutes={config['schedule']['minutes']:g}: what comes beside the training takes "
             f"{beside / 60:.1f} minutes here, a step {an_iteration:.2g} s; give more"
         )
-    return iterations * data.batch_size
+    images, at_most = iterations * data.batch_size, config["schedule"]["at_most"]
+    return images if at_most is None else min(images, at_most)
 
 
 def _two_digits(value: float) -> int:

@@ -213,10 +213,9 @@ def _new_method(config: dict[str, Any], data: OneClassData) -> Method:
 def _with_images(config: dict[str, Any], total_images: int) -> dict[str, Any]:
     """`config` with that many images to draw, in place of a time: a run that can be repeated."""
     whole = {"run": "in all", "training": "of training"}[config["schedule"]["minutes_of"]]
-    print(
-        f"schedule.total_images={total_images}: by timing, for "
-        f"{config['schedule']['minutes']:g} minutes {whole}"
-    )
+    at_most = config["schedule"]["at_most"]
+    why = "the most (schedule.at_most), within" if total_images == at_most else "by timing, for"
+    print(f"schedule.total_images={total_images}: {why} {config['schedule']['minutes']:g} minutes {whole}")
     timed_for = config["schedule"]["minutes"]
     schedule = config["schedule"] | {"total_images": total_images, "minutes": None, "timed_for": timed_for}
     return config | {"schedule": schedule, "data": config["data"] | {"total_images": total_images}}

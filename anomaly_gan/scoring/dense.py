@@ -38,7 +38,8 @@ class DenseScorer(Scorer):
     What half of a picture's places exceed, its level, says how the picture was taken (its light, its object)
     and not that something on it is defective: it is subtracted. Of a picture whose level is far above those
     of normal pictures, because it shows something else or nothing, no more than `highest_level` is, so that
-    it keeps its high score.
+    it keeps its high score. (Of few pictures to learn from, new ones have higher levels than these: then the
+    same is subtracted from all, and the order is that of the worst places.)
 
     Args:
         of_scorer: see `Scorer`.
@@ -123,9 +124,9 @@ class DenseScorer(Scorer):
 
 
 def level(places: Float[Tensor, "batch rows columns"]) -> Float[Tensor, " batch"]:
-    """What half of a picture's places reach."""
+    """What half of a picture's places reach: their median, by an operation that can be exported."""
     of_picture = places.flatten(1)
-    return of_picture.topk(of_picture.shape[1] // 2 + 1).values[:, -1]  # as `median`, which ONNX has not
+    return of_picture.topk(of_picture.shape[1] // 2 + 1).values[:, -1]
 
 
 def some_of(pictures: ImageBatches) -> list[Images]:
@@ -135,14 +136,13 @@ def some_of(pictures: ImageBatches) -> list[Images]:
     given a random number that follows from it, and those with the lowest are taken.
     """
     lowest: list[tuple[float, int, Images]] = []
-    count = 0
-    for batch in pictures:
-        for image in batch.split(1):
-            lowest.append((float(torch.rand((), generator=rng_of(image, "level"))), count, image))
-            count += 1
-        lowest = sorted(lowest)[:MEASURED]
+    for count, image in enumerate(image for batch in pictures for image in batch.split(1)):
+        number = float(torch.rand((), generator=rng_of(image, "level")))
+        if len(lowest) < MEASURED or number < lowest[-1][0]:
+            own = image.clone()  # of a view, the whole batch would be kept
+            lowest = sorted([*lowest, (number, count, own)])[:MEASURED]
     numbers = torch.tensor([number for number, *_ in lowest], dtype=torch.float64)
-    of_all = gather_unknown(numbers.to(batch.device)).sort().values
+    of_all = gather_unknown(numbers.to(image.device)).sort().values
     limit = float(of_all[:MEASURED][-1])
     return [image for number, _, image in lowest if number <= limit]
 

@@ -119,19 +119,25 @@ def test_too_few_minutes_are_refused(command) -> None:
 @pytest.mark.parametrize("minutes", [0, -1, "long", True, float("inf"), float("nan")])
 def test_minutes_that_are_none_are_refused(minutes) -> None:
     with pytest.raises(UserError, match=r"schedule\.minutes"):
-        check_minutes({"minutes": minutes, "minutes_of": "run"}, 1)
+        check_minutes({"minutes": minutes, "minutes_of": "run", "at_most": None}, 1)
+
+
+@pytest.mark.parametrize("at_most", [0, -1, 1.5, True, "many"])
+def test_a_largest_number_of_images_that_is_none_is_refused(at_most) -> None:
+    with pytest.raises(UserError, match=r"schedule\.at_most"):
+        check_minutes({"minutes": 1, "minutes_of": "run", "at_most": at_most}, 1)
 
 
 def test_what_minutes_are_of_is_checked() -> None:
     with pytest.raises(UserError, match=r"schedule\.minutes_of=day: valid: run, training"):
-        check_minutes({"minutes": None, "minutes_of": "day"}, 1)
+        check_minutes({"minutes": None, "minutes_of": "day", "at_most": None}, 1)
 
 
 def test_minutes_are_for_one_process() -> None:
-    check_minutes({"minutes": None, "minutes_of": "run"}, 2)
-    check_minutes({"minutes": 1.5, "minutes_of": "run"}, 1)
+    check_minutes({"minutes": None, "minutes_of": "run", "at_most": None}, 2)
+    check_minutes({"minutes": 1.5, "minutes_of": "run", "at_most": 100}, 1)
     with pytest.raises(UserError, match="one process"):
-        check_minutes({"minutes": 1, "minutes_of": "training"}, 2)
+        check_minutes({"minutes": 1, "minutes_of": "training", "at_most": None}, 2)
 
 
 def test_minutes_of_training_leave_out_what_comes_beside_it(command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +149,19 @@ def test_minutes_of_training_leave_out_what_comes_beside_it(command, monkeypatch
     outcome = command("train", "debug=fast", "budget=0.1min", "schedule.minutes_of=training", "batch_size=8")
     assert outcome.code == 0, outcome.err
     assert "schedule.total_images=48: by timing, for 0.1 minutes of training" in outcome.out  # six steps
+
+
+def test_minutes_are_spent_on_no_more_images_than_are_good_for_a_method(
+    command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = sizes._time_iterations
+    monkeypatch.setattr(sizes, "_time_iterations", lambda *a: (1.0, timed(*a)[1]))
+    fast = ("train", "debug=fast", "budget=0.1min", "schedule.minutes_of=training", "batch_size=8")
+    outcome = command(*fast, "schedule.at_most=20", "name=few")
+    assert outcome.code == 0, outcome.err
+    assert "schedule.total_images=20: the most (schedule.at_most), within 0.1 minutes" in outcome.out
+    assert json.loads((only_run("few") / "result.json").read_text())["iterations"] == 3
+    assert "schedule.total_images=48: by timing" in command(*fast, "schedule.at_most=50", "name=all").out
 
 
 @pytest.mark.parametrize(("value", "rounded"), [(0.5, 0), (7.9, 7), (99.9, 99), (101.0, 100), (1987.0, 1900)])

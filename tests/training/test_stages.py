@@ -284,7 +284,8 @@ def test_a_time_is_divided_among_the_stages_by_their_shares(monkeypatch: pytest.
     monkeypatch.setattr("test_stages.shrink", takes(10.0, shrink))
     monkeypatch.setattr(sizes, "build_method", toy)
     monkeypatch.setattr(sizes, "time", SimpleNamespace(perf_counter=lambda: now))
-    config = {"callbacks": {}, "schedule": {"minutes": 20, "minutes_of": "run"}, "trainer": SETTINGS}
+    schedule = {"minutes": 20, "minutes_of": "run", "at_most": None}
+    config = {"callbacks": {}, "schedule": schedule, "trainer": SETTINGS}
     data = digits(8)
     images = sizes.images_in_time(config, data, None, make_trainer, 0.0)
     # Two stages of seven iterations were timed. One of the first takes 1 s, of the second 10 and 1.
