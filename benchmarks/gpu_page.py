@@ -9,7 +9,7 @@ they are now: a group whose settings mean something else today is not to be show
 
 import argparse
 import json
-import tempfile
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +55,18 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of the page")
     given = parser.parse_args()
     found = json.loads(given.file.read_text())
-    with tempfile.TemporaryDirectory() as kept:
+    kept = given.output / "runs"  # beside the page, which names the places of its runs
+    kept.mkdir(parents=True)
+    try:
         for group in given.groups:
             for name, result in results(found, group).items():
-                folder = (
-                    Path(kept) / group.replace(", ", "_") / name.removeprefix(f"{group}, ").replace(", ", "_")
-                )
-                folder.mkdir(parents=True)
+                folder = kept / "_".join(name.split(", "))
+                folder.mkdir()
                 result.write(folder)
-        raise SystemExit(report([kept, "--output", str(given.output)]))
+        code = report([str(kept), "--output", str(given.output)])
+    finally:
+        shutil.rmtree(kept)
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":
